@@ -1,0 +1,45 @@
+# `make demo` and `make test` are all that a newcomer needs; CONTRIBUTING.md explains the rest.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+READY  := $(VENV)/.installed
+PARTS  := client operator sandbox signer
+
+.PHONY: demo test lint format generate requirements clean
+.DELETE_ON_ERROR:
+
+demo: $(READY)
+	@$(BIN)/byokctl sandbox --demo
+
+test: lint
+	@$(BIN)/python -m pytest --quiet
+
+lint: $(READY)
+	@$(BIN)/ruff format --check --quiet
+	@$(BIN)/ruff check --quiet
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports --no-cache
+	@$(BIN)/python -m byok_api.generate --check
+
+format: $(READY)
+	@$(BIN)/ruff format
+	@$(BIN)/ruff check --fix
+
+generate: $(READY)
+	@$(BIN)/python -m byok_api.generate
+
+$(READY): requirements/dev.txt pyproject.toml
+	@echo "installing the pinned requirements into $(VENV) (first time: about a minute)"
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+# The only command that refreshes the pins: newest versions that pyproject.toml allows, every part agreeing with dev.txt.
+COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header
+requirements: $(READY)
+	@$(COMPILE) --upgrade --all-extras --group dev pyproject.toml -o requirements/dev.txt
+	@for part in $(PARTS); do $(COMPILE) --constraint requirements/dev.txt --extra $$part pyproject.toml -o requirements/$$part.txt; done
+
+clean:
+	rm -rf $(VENV) .demo .mypy_cache .ruff_cache .pytest_cache .hypothesis dist
