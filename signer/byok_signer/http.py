@@ -1,0 +1,67 @@
+"""The plaintext side door: `/metrics` for Prometheus, `/livez` and `/readyz` for the kubelet, nothing else.
+
+Liveness says that the event loop runs; readiness that the signer itself can work. Neither looks at what key owners
+cause.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Self
+
+from aiohttp import web
+
+from byok_signer.metrics import CONTENT_TYPE, Metrics
+from byok_signer.settings_types import TcpAddress
+
+Ready = Callable[[], Sequence[str]]
+"""Says why the signer is not ready; empty if it is."""
+
+
+class HttpServer:
+    """A running HTTP server, and the port that it listens on."""
+
+    def __init__(self, runner: web.AppRunner) -> None:
+        self._runner = runner
+        self.port: int = runner.addresses[0][1]
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Stop listening and end open connections."""
+        await self._runner.cleanup()
+
+
+async def serve_http(address: TcpAddress, metrics: Metrics, ready: Ready) -> HttpServer:
+    """Serve metrics and probes on `address`; OSError if it cannot be bound."""
+    runner = web.AppRunner(_application(metrics, ready), access_log=None, shutdown_timeout=1)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, address.host, address.port).start()
+    except OSError:
+        await runner.cleanup()
+        raise
+    return HttpServer(runner)
+
+
+def _application(metrics: Metrics, ready: Ready) -> web.Application:
+    async def get_metrics(_: web.Request) -> web.Response:
+        return web.Response(body=metrics.exposition(), headers={"Content-Type": CONTENT_TYPE})
+
+    async def get_livez(_: web.Request) -> web.Response:
+        return web.Response(text="ok\n")
+
+    async def get_readyz(_: web.Request) -> web.Response:
+        reasons = ready()
+        if reasons:
+            return web.Response(status=503, text="".join(f"{reason}\n" for reason in reasons))
+        return web.Response(text="ok\n")
+
+    # None of these takes a body.
+    application = web.Application(client_max_size=1024)
+    application.router.add_get("/metrics", get_metrics)
+    application.router.add_get("/livez", get_livez)
+    application.router.add_get("/readyz", get_readyz)
+    return application

@@ -1,0 +1,114 @@
+"""What the signer counts and measures, for Prometheus.
+
+Labels hold method names, codes, reasons and names of catalogued objects: nothing that a caller can make up, so that no
+caller can make the number of series grow.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import TypeVar
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.process_collector import ProcessCollector
+
+from byok_api.errors import Reason
+from byok_api.references import ObjectName
+
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+"""Of `Metrics.exposition` (Prometheus text format)."""
+
+# A KMS call takes 5-50 ms; the deadline cuts off at seconds.
+_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
+
+_Child = TypeVar("_Child")
+
+
+class _Children(dict[tuple[str, ...], _Child]):
+    """A metric's children by label values: a lookup in place of prometheus_client's checks on each `labels`."""
+
+    def __init__(self, labels: Callable[..., _Child]) -> None:
+        super().__init__()
+        self._labels = labels
+
+    def __missing__(self, values: tuple[str, ...]) -> _Child:
+        child = self[values] = self._labels(*values)
+        return child
+
+
+class Metrics:
+    """The signer's metrics in a registry of their own."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        ProcessCollector(registry=self.registry)
+        self._requests = _Children(self._counter("requests", "Calls answered.", "method", "code").labels)
+        self._request_seconds = _Children(
+            self._histogram("request_seconds", "From a call's arrival to its answer.", "method").labels
+        )
+        self._refusals = _Children(
+            self._counter("refusals", "Refusals, of calls and of stream items.", "reason").labels
+        )
+        self._unauthenticated = self._counter("unauthenticated", "Calls refused before the caller was known.")
+        self._kms_seconds = _Children(
+            self._histogram("kms_seconds", "One call of KMS or STS.", "operation", "outcome").labels
+        )
+        self._signatures = _Children(
+            self._counter("signatures", "Signatures released, each verified and recorded.", "key", "recipe").labels
+        )
+        self._in_flight = self._gauge("in_flight", "Calls being served.")
+        self._audit_lag = self._gauge("audit_lag_seconds", "Age of the oldest audit record that is not durable yet.")
+        self._objects = self._gauge("catalogue_objects", "Objects that the signer knows.", "kind", "state")
+        self._not_after = self._gauge(
+            "certificate_not_after_timestamp_seconds", "When a key's leaf certificate expires, unix time.", "key"
+        )
+
+    def request_started(self) -> None:
+        """Count a call in; `request_finished` counts it out."""
+        self._in_flight.inc()
+
+    def request_finished(self, method: str, code: str, seconds: float) -> None:
+        """Record an answered call: a method of the service, never a path that a caller wrote, and a gRPC code."""
+        self._in_flight.dec()
+        self._requests[method, code].inc()
+        self._request_seconds[method,].observe(seconds)
+
+    def refused(self, reason: Reason) -> None:
+        """Count a refusal."""
+        self._refusals[reason.name,].inc()
+
+    def unauthenticated(self) -> None:
+        """Count a call that was refused before its caller was known; such a call leaves no audit record."""
+        self._unauthenticated.inc()
+
+    def kms_called(self, operation: str, outcome: str, seconds: float) -> None:
+        """Record one KMS or STS call: `operation` such as Sign, `outcome` ok or a Reason's name."""
+        self._kms_seconds[operation, outcome].observe(seconds)
+
+    def signed(self, key: ObjectName, recipe: ObjectName) -> None:
+        """Count a signature that left the signer."""
+        self._signatures[str(key), str(recipe)].inc()
+
+    def observe_audit_lag(self, lag: Callable[[], float]) -> None:
+        """Have `lag` asked, in seconds, whenever metrics are read."""
+        self._audit_lag.set_function(lag)
+
+    def catalogue_changed(self, objects: Mapping[tuple[str, str], int], not_after: Mapping[ObjectName, float]) -> None:
+        """Replace what is said of the catalogue: counts by (kind, loaded or broken), certificates' unix ends by key."""
+        self._objects.clear()
+        for labels, count in objects.items():
+            self._objects.labels(*labels).set(count)
+        self._not_after.clear()
+        for key, end in not_after.items():
+            self._not_after.labels(str(key)).set(end)
+
+    def exposition(self) -> bytes:
+        """All metrics in Prometheus' text format, `CONTENT_TYPE`."""
+        return generate_latest(self.registry)
+
+    def _counter(self, name: str, meaning: str, *labels: str) -> Counter:
+        return Counter(f"byok_signer_{name}", meaning, labels, registry=self.registry)
+
+    def _gauge(self, name: str, meaning: str, *labels: str) -> Gauge:
+        return Gauge(f"byok_signer_{name}", meaning, labels, registry=self.registry)
+
+    def _histogram(self, name: str, meaning: str, *labels: str) -> Histogram:
+        return Histogram(f"byok_signer_{name}", meaning, labels, registry=self.registry, buckets=_BUCKETS)

@@ -1,0 +1,127 @@
+"""TLS for the gRPC server, with a certificate that is read again when its files change.
+
+A mounted Secret is swapped, and a file written by hand is half-written for a moment. A pair is taken only when both
+files could be read and the key is the certificate's; until then the last good pair stays.
+"""
+
+import logging
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import grpc
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
+
+from byok_signer.settings import SettingsError
+
+_LOG = logging.getLogger(__name__)
+_FILE_LIMIT = 256 * 1024
+
+_Stamp = tuple[tuple[int, int, int], ...]
+
+
+def server_credentials(cert_file: Path, key_file: Path) -> grpc.ServerCredentials:
+    """Read certificate chain and key, now and whenever they change; SettingsError if they cannot be used now."""
+    files = _PairFiles(cert_file, key_file)
+    return grpc.dynamic_ssl_server_credentials(
+        files.current.configuration,
+        files.refresh,  # type: ignore[arg-type]  # the stub forgets None, "no change" in grpc's documentation
+    )
+
+
+@dataclass(frozen=True)
+class _Pair:
+    certificate: bytes
+    key: bytes
+    not_after: datetime
+
+    @property
+    def configuration(self) -> grpc.ServerCertificateConfiguration:
+        return grpc.ssl_server_certificate_configuration([(self.key, self.certificate)])
+
+
+class _PairFiles:
+    """A certificate file and a key file, and the last good pair read from them."""
+
+    def __init__(self, cert_file: Path, key_file: Path) -> None:
+        self._cert_file = cert_file
+        self._key_file = key_file
+        self._seen = self._stamp()
+        self._complaint = ""
+        self.current = _read_pair(cert_file, key_file)
+        self._report()
+
+    def refresh(self) -> grpc.ServerCertificateConfiguration | None:
+        """Return the pair if it has changed and is good; gRPC asks before each handshake, on a thread of its own."""
+        try:
+            stamp = self._stamp()
+            if stamp == self._seen:
+                return None
+            pair = _read_pair(self._cert_file, self._key_file)
+        except SettingsError as error:
+            # The stamp is not kept, so that the next handshake looks again.
+            self._complain(str(error))
+            return None
+        # Taken before the read: had a file changed since, the next stamp differs and it is read again.
+        self._seen, self._complaint = stamp, ""
+        if pair == self.current:
+            return None
+        self.current = pair
+        self._report()
+        return pair.configuration
+
+    def _stamp(self) -> _Stamp:
+        return tuple(_stat(path) for path in (self._cert_file, self._key_file))
+
+    def _complain(self, complaint: str) -> None:
+        if complaint != self._complaint:
+            self._complaint = complaint
+            _LOG.error("TLS certificate not taken, the last good one stays", extra={"found": complaint})
+
+    def _report(self) -> None:
+        extra = {"file": str(self._cert_file), "not_after": self.current.not_after.isoformat()}
+        if self.current.not_after <= datetime.now(UTC):
+            _LOG.warning("TLS certificate has expired", extra=extra)
+        else:
+            _LOG.info("TLS certificate taken", extra=extra)
+
+
+def _stat(path: Path) -> tuple[int, int, int]:
+    try:
+        status = path.stat()
+    except OSError as error:
+        raise SettingsError(f"{path}: cannot be read: {error.strerror}") from None
+    return status.st_mtime_ns, status.st_ino, status.st_size
+
+
+def _read(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            content = file.read(_FILE_LIMIT + 1)
+    except OSError as error:
+        raise SettingsError(f"{path}: cannot be read: {error.strerror}") from None
+    if len(content) > _FILE_LIMIT:
+        raise SettingsError(f"{path}: larger than {_FILE_LIMIT} bytes")
+    return content
+
+
+def _read_pair(cert_file: Path, key_file: Path) -> _Pair:
+    certificate, key = _read(cert_file), _read(key_file)
+    try:
+        leaf = x509.load_pem_x509_certificates(certificate)[0]
+        public = leaf.public_key()
+    except ValueError:
+        raise SettingsError(f"--tls-cert-file {cert_file}: expected a certificate chain in PEM, leaf first") from None
+    try:
+        private = load_pem_private_key(key, password=None)
+    except TypeError:
+        raise SettingsError(
+            f"--tls-key-file {key_file}: encrypted; expected a private key without a password"
+        ) from None
+    except ValueError:
+        raise SettingsError(f"--tls-key-file {key_file}: expected a private key in PEM") from None
+    form = (Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    if private.public_key().public_bytes(*form) != public.public_bytes(*form):
+        raise SettingsError(f"--tls-key-file {key_file}: not the key of the certificate in {cert_file}")
+    return _Pair(certificate, key, leaf.not_valid_after_utc)

@@ -1,0 +1,63 @@
+"""Metrics and probes over a real socket."""
+
+from collections.abc import AsyncIterator
+
+import pytest
+from aiohttp import ClientSession
+
+from byok_signer.http import HttpServer, serve_http
+from byok_signer.metrics import Metrics
+from byok_signer.settings_types import TcpAddress
+
+LOOPBACK = TcpAddress("127.0.0.1", 0)
+
+
+@pytest.fixture
+def obstacles() -> list[str]:
+    """Why the server under test is not ready."""
+    return []
+
+
+@pytest.fixture
+async def server(obstacles: list[str]) -> AsyncIterator[HttpServer]:
+    metrics = Metrics()
+    metrics.unauthenticated()
+    async with await serve_http(LOOPBACK, metrics, lambda: obstacles) as server:
+        yield server
+
+
+async def _get(server: HttpServer, path: str, method: str = "GET") -> tuple[int, str, str]:
+    async with (
+        ClientSession() as session,
+        session.request(method, f"http://127.0.0.1:{server.port}{path}") as answer,
+    ):
+        return answer.status, answer.headers["Content-Type"], await answer.text()
+
+
+async def test_metrics_are_served_in_prometheus_text_format(server: HttpServer) -> None:
+    status, content_type, body = await _get(server, "/metrics")
+    assert (status, content_type) == (200, "text/plain; version=0.0.4; charset=utf-8")
+    assert "byok_signer_unauthenticated_total 1.0\n" in body
+    assert "process_resident_memory_bytes" in body
+
+
+async def test_alive_and_ready_answer_200(server: HttpServer) -> None:
+    assert (await _get(server, "/livez"))[0] == 200
+    assert (await _get(server, "/readyz"))[0] == 200
+
+
+async def test_not_ready_answers_503_with_the_reasons_and_stays_alive(server: HttpServer, obstacles: list[str]) -> None:
+    obstacles.extend(["catalogue: not loaded yet", "audit: disk full"])
+    status, _, body = await _get(server, "/readyz")
+    assert (status, body) == (503, "catalogue: not loaded yet\naudit: disk full\n")
+    assert (await _get(server, "/livez"))[0] == 200
+
+
+@pytest.mark.parametrize(("method", "path", "status"), [("GET", "/", 404), ("POST", "/metrics", 405)])
+async def test_nothing_else_is_served(server: HttpServer, method: str, path: str, status: int) -> None:
+    assert (await _get(server, path, method))[0] == status
+
+
+async def test_a_taken_port_is_an_os_error(server: HttpServer) -> None:
+    with pytest.raises(OSError, match="address already in use"):
+        await serve_http(TcpAddress("127.0.0.1", server.port), Metrics(), list)

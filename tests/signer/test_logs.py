@@ -1,0 +1,100 @@
+"""What a line of the signer's log looks like."""
+
+import asyncio
+import io
+import json
+import logging
+import warnings
+from collections.abc import Iterator
+from datetime import datetime
+from typing import Any
+
+import pytest
+
+from byok_signer.logs import configure_logging, request_id
+from byok_signer.settings_types import LogLevel
+
+LOG = logging.getLogger("byok_signer.test")
+
+
+@pytest.fixture
+def stream() -> Iterator[io.StringIO]:
+    """The log, configured at INFO; the process's logging is as before afterwards."""
+    root = logging.getLogger()
+    handlers, level = tuple(root.handlers), root.level
+    ours = {name: logging.getLogger(name).level for name in ("byok_signer", "byok_api")}
+    stream = io.StringIO()
+    configure_logging(LogLevel.INFO, stream=stream)
+    yield stream
+    logging.captureWarnings(capture=False)
+    root.handlers[:] = handlers
+    root.setLevel(level)
+    for name, previous in ours.items():
+        logging.getLogger(name).setLevel(previous)
+
+
+def _events(stream: io.StringIO) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in stream.getvalue().splitlines()]
+
+
+def test_an_event_is_one_line_with_time_level_logger_message_and_extras(stream: io.StringIO) -> None:
+    LOG.info("loaded %d\nobjects", 3, extra={"folder": "/manifests"})
+    (event,) = _events(stream)
+    assert datetime.fromisoformat(event.pop("time")).utcoffset() is not None
+    assert event == {
+        "level": "info",
+        "logger": "byok_signer.test",
+        "message": "loaded 3\nobjects",
+        "folder": "/manifests",
+    }
+
+
+def test_the_request_id_follows_its_task(stream: io.StringIO) -> None:
+    async def serve(identity: str) -> None:
+        request_id.set(identity)
+        await asyncio.sleep(0)
+        LOG.info("served")
+
+    async def serve_two() -> None:
+        await asyncio.gather(serve("a"), serve("b"))
+        LOG.info("idle")
+
+    asyncio.run(serve_two())
+    assert [event.get("request_id") for event in _events(stream)] == ["a", "b", None]
+
+
+def test_an_exception_is_part_of_its_line(stream: io.StringIO) -> None:
+    try:
+        int("broken")
+    except ValueError:
+        LOG.exception("failed")
+    (event,) = _events(stream)
+    assert event["level"] == "error"
+    assert event["exception"].splitlines()[-1].startswith("ValueError: invalid literal")
+
+
+def test_an_extra_that_json_does_not_know_becomes_text_and_cannot_forge_the_level(stream: io.StringIO) -> None:
+    LOG.info("x", extra={"reason": LogLevel, "level": "forged"})
+    (event,) = _events(stream)
+    assert event["level"] == "info"
+    assert "LogLevel" in event["reason"]
+
+
+def test_libraries_are_held_at_warning_even_at_debug(stream: io.StringIO) -> None:
+    configure_logging(LogLevel.DEBUG, stream=stream)
+    LOG.debug("ours")
+    logging.getLogger("botocore.endpoint").debug("x-amz-security-token: secret")
+    assert [event["logger"] for event in _events(stream)] == ["byok_signer.test"]
+
+
+def test_a_warning_of_python_is_logged(stream: io.StringIO) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        warnings.warn("old", stacklevel=1)
+    assert [event["logger"] for event in _events(stream)] == ["py.warnings"]
+
+
+def test_configuring_twice_logs_once(stream: io.StringIO) -> None:
+    configure_logging(LogLevel.INFO, stream=stream)
+    LOG.info("once")
+    assert len(_events(stream)) == 1

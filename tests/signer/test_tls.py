@@ -1,0 +1,146 @@
+"""The TLS certificate of a real gRPC server, while its files change."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import grpc
+import pytest
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    PrivateFormat,
+    load_pem_private_key,
+)
+
+from byok_api.signer.v1.signer_pb2 import ProbeKeyRequest, ProbeKeyResponse
+from byok_api.signer.v1.signer_pb2_grpc import KeyProbeServicer, KeyProbeStub, add_KeyProbeServicer_to_server
+from byok_sandbox.ca import ServerCertificate, TlsAuthority
+from byok_signer.settings import SettingsError
+from byok_signer.tls import server_credentials
+
+NOW = datetime.now(UTC)
+OLD = TlsAuthority.create(now=NOW)
+NEW = TlsAuthority.create(now=NOW)
+
+
+class _Files:
+    def __init__(self, folder: Path) -> None:
+        self.cert = folder / "tls.crt"
+        self.key = folder / "tls.key"
+        self.write(OLD.issue(now=NOW))
+
+    def write(self, pair: ServerCertificate) -> None:
+        self.cert.write_text(pair.certificate_pem)
+        self.key.write_text(pair.key_pem)
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> _Files:
+    return _Files(tmp_path)
+
+
+class _Probe(KeyProbeServicer):
+    async def ProbeKey(self, request: ProbeKeyRequest, context: object) -> ProbeKeyResponse:  # noqa: N802 - the service's name for it
+        del context
+        return ProbeKeyResponse(generation=request.generation)
+
+
+@pytest.fixture
+async def port(files: _Files) -> AsyncIterator[int]:
+    """A server behind the files' certificate."""
+    server = grpc.aio.server()
+    add_KeyProbeServicer_to_server(_Probe(), server)
+    port = server.add_secure_port("localhost:0", server_credentials(files.cert, files.key))
+    await server.start()
+    yield port
+    await server.stop(0)
+
+
+async def _is_served(port: int, authority: TlsAuthority) -> bool:
+    """Whether a client that trusts `authority` alone gets an answer over a new connection."""
+    credentials = grpc.ssl_channel_credentials(authority.trust_anchor_pem.encode())
+    options = [("grpc.use_local_subchannel_pool", 1)]
+    async with grpc.aio.secure_channel(f"localhost:{port}", credentials, options) as channel:
+        try:
+            await KeyProbeStub(channel).ProbeKey(ProbeKeyRequest(), timeout=10)
+        except grpc.aio.AioRpcError as error:
+            assert error.code() is grpc.StatusCode.UNAVAILABLE  # noqa: PT017 - both outcomes are an answer here
+            return False
+        return True
+
+
+async def test_a_new_pair_is_served_to_new_connections(files: _Files, port: int) -> None:
+    assert await _is_served(port, OLD)
+    files.write(NEW.issue(now=NOW))
+    assert await _is_served(port, NEW)
+    assert not await _is_served(port, OLD)
+
+
+async def test_a_half_written_pair_is_never_taken_and_the_whole_one_is(
+    files: _Files, port: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    pair = NEW.issue(now=NOW)
+    files.cert.write_text(pair.certificate_pem)
+    assert await _is_served(port, OLD)
+    assert await _is_served(port, OLD)
+    files.key.write_text(pair.key_pem)
+    assert await _is_served(port, NEW)
+    complaints = [record for record in caplog.records if record.levelno == logging.ERROR]
+    assert len(complaints) == 1
+    assert "not the key of the certificate" in vars(complaints[0])["found"]
+
+
+@pytest.mark.parametrize("content", ["", "garbage", None])
+async def test_a_damaged_or_missing_file_leaves_the_last_good_pair(
+    files: _Files, port: int, content: str | None
+) -> None:
+    if content is None:
+        files.key.unlink()
+    else:
+        files.key.write_text(content)
+    assert await _is_served(port, OLD)
+    files.write(NEW.issue(now=NOW))
+    assert await _is_served(port, NEW)
+
+
+async def test_plaintext_is_not_served(port: int) -> None:
+    async with grpc.aio.insecure_channel(f"localhost:{port}") as channel:
+        with pytest.raises((grpc.aio.AioRpcError, asyncio.TimeoutError)):
+            await KeyProbeStub(channel).ProbeKey(ProbeKeyRequest(), timeout=5)
+
+
+def _encrypted(pem: str) -> str:
+    key = load_pem_private_key(pem.encode(), password=None)
+    return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(b"x")).decode()
+
+
+def test_files_that_cannot_be_used_at_start_are_refused_by_name(files: _Files) -> None:
+    good, other = OLD.issue(now=NOW), OLD.issue(now=NOW)
+    table = [
+        ("garbage", good.key_pem, "--tls-cert-file"),
+        ("", good.key_pem, "--tls-cert-file"),
+        (good.certificate_pem[:-60], good.key_pem, "--tls-cert-file"),
+        (good.certificate_pem, "garbage", "--tls-key-file"),
+        (good.certificate_pem, other.key_pem, "not the key of the certificate"),
+        (good.certificate_pem, _encrypted(good.key_pem), "encrypted"),
+        ("x" * 300_000, good.key_pem, "larger than"),
+    ]
+    for certificate, key, expected in table:
+        files.write(ServerCertificate(certificate, key))
+        with pytest.raises(SettingsError, match=expected):
+            server_credentials(files.cert, files.key)
+
+
+def test_a_missing_file_at_start_is_refused_by_name(files: _Files) -> None:
+    files.cert.unlink()
+    with pytest.raises(SettingsError, match=r"tls\.crt: cannot be read"):
+        server_credentials(files.cert, files.key)
+
+
+def test_a_certificate_that_has_expired_is_warned_of(files: _Files, caplog: pytest.LogCaptureFixture) -> None:
+    files.write(OLD.issue(now=NOW - timedelta(days=20), validity=timedelta(days=1)))
+    server_credentials(files.cert, files.key)
+    assert [record.message for record in caplog.records] == ["TLS certificate has expired"]
