@@ -1,0 +1,247 @@
+"""Verification of a trail: every altered, missing, repeated, reordered or replaced line is found, and where it is.
+
+A trail is what a file or a log collector holds: the chains of several writers, one after the other (each chain start
+names the chain that it continues) or mixed. What no reader of the trail alone can see is that its last lines are gone:
+compare the heads in the report with an audit id known from elsewhere.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import BinaryIO
+
+from byok_api.audit.records import (
+    LINE_LIMIT,
+    SEALED_LIMIT,
+    AuditId,
+    AuditRecord,
+    ChainStart,
+    Head,
+    RecordError,
+    TornLine,
+    looks_torn,
+    read_record,
+)
+
+CHAINS_LIMIT = 4096
+"""Chains that are remembered while reading, and listed in the report."""
+FINDINGS_LIMIT = 1000
+"""Findings that are listed in the report; further ones are only counted."""
+
+
+class FindingKind(StrEnum):
+    """What is wrong with a trail; the first four are faults of a single line (`LineFault`)."""
+
+    LINE_TOO_LONG = "LineTooLong"
+    NOT_A_RECORD = "NotARecord"
+    ALTERED = "Altered"
+    UNKNOWN_SCHEMA = "UnknownSchema"
+    MISSING = "Missing"
+    """Records are missing directly before the line."""
+    OUT_OF_ORDER = "OutOfOrder"
+    """The line is repeated, or stood elsewhere."""
+    LINK_BROKEN = "LinkBroken"
+    """The line does not link to the record before it: one of the two was replaced."""
+    CHAIN_START_MISSING = "ChainStartMissing"
+    """The chain does not begin with a chain start, or the trail is empty."""
+    PREDECESSOR_MISSING = "PredecessorMissing"
+    """The chain that this one continues is not in the trail."""
+    TORN_LINE_MISSING = "TornLineMissing"
+    """A chain start seals torn lines that are not, or no longer, directly above it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing wrong with a trail."""
+
+    kind: FindingKind
+    line: int
+    """Counted from 1."""
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class ChainSummary:
+    """One writer's chain in the trail."""
+
+    first_line: int
+    last_line: int
+    predecessor: AuditId | None
+    head: Head
+    """The last record in sequence."""
+
+
+@dataclass(frozen=True, slots=True)
+class ChainReport:
+    """What verification found."""
+
+    lines: int
+    records: int
+    kinds: Mapping[str, int]
+    """Records by `Kind`."""
+    chains: tuple[ChainSummary, ...]
+    """The last `CHAINS_LIMIT` chains, in order of their beginning."""
+    findings: tuple[Finding, ...]
+    """The first `FINDINGS_LIMIT`, by line."""
+    finding_count: int
+    sealed: int
+    """Lines cut off by a crash and accounted for by the chain start below them."""
+    torn: int | None
+    """Number of an incomplete last line: a crash, or a record that is being written. No tampering."""
+
+    @property
+    def intact(self) -> bool:
+        """Whether nothing was altered, removed, repeated, reordered or replaced."""
+        return self.finding_count == 0
+
+
+def bounded_lines(stream: BinaryIO) -> Iterator[bytes]:
+    """Read a stream's lines with their newlines; of an overlong one only the first `LINE_LIMIT` + 1 bytes are given."""
+    while line := stream.readline(LINE_LIMIT + 1):
+        yield line
+        while len(line) > LINE_LIMIT and not line.endswith(b"\n"):
+            line = stream.readline(LINE_LIMIT + 1) or b"\n"
+
+
+def verify_chain(lines: Iterable[bytes]) -> ChainReport:
+    """Verify a trail, given as lines with their newlines (`bounded_lines`), in one pass and bounded memory."""
+    verifier = _Verifier()
+    for line in lines:
+        verifier.feed(line)
+    return verifier.finish()
+
+
+@dataclass(slots=True)
+class _Chain:
+    first_line: int
+    last_line: int
+    predecessor: AuditId | None
+    head: Head
+    stray: Head | None = None
+    """Where a displaced run of records has got to: the run is one finding, not one for each of its lines."""
+
+
+@dataclass(frozen=True, slots=True)
+class _BadLine:
+    line: int
+    error: RecordError
+    fragment: TornLine | None
+    """Set if the line may have been cut off by a crash."""
+    terminated: bool
+
+
+class _Verifier:
+    def __init__(self) -> None:
+        self._line = 0
+        self._kinds: Counter[str] = Counter()
+        self._chains: dict[str, _Chain] = {}
+        self._findings: list[Finding] = []
+        self._finding_count = 0
+        self._held: list[_BadLine] = []
+        self._damaged = 0
+        self._sealed = 0
+
+    def feed(self, line: bytes) -> None:
+        self._line += 1
+        content = line.removesuffix(b"\n")
+        try:
+            record = read_record(content)
+        except RecordError as error:
+            fragment = TornLine.of(content) if looks_torn(content) else None
+            self._held.append(_BadLine(self._line, error, fragment, terminated=content != line))
+            if len(self._held) > SEALED_LIMIT:
+                self._report_bad(self._held.pop(0))
+            return
+        self._settle(record)
+        self._place(record)
+        self._kinds[record.kind] += 1
+        self._damaged = 0
+
+    def finish(self) -> ChainReport:
+        torn = None
+        if self._held and self._held[-1].fragment and not self._held[-1].terminated:
+            torn = self._held.pop().line
+        for bad in self._held:
+            self._report_bad(bad)
+        if not self._kinds:
+            self._report(
+                FindingKind.CHAIN_START_MISSING, "the trail holds no record; a signer begins with a chain start"
+            )
+        return ChainReport(
+            lines=self._line,
+            records=self._kinds.total(),
+            kinds=dict(self._kinds),
+            chains=tuple(ChainSummary(c.first_line, c.last_line, c.predecessor, c.head) for c in self._chains.values()),
+            findings=tuple(sorted(self._findings, key=lambda finding: finding.line)),
+            finding_count=self._finding_count,
+            sealed=self._sealed,
+            torn=torn,
+        )
+
+    def _report(self, kind: FindingKind, message: str, line: int | None = None) -> None:
+        self._finding_count += 1
+        if len(self._findings) < FINDINGS_LIMIT:
+            self._findings.append(Finding(kind, line or max(1, self._line), message))
+
+    def _report_bad(self, bad: _BadLine) -> None:
+        self._damaged += 1
+        self._report(FindingKind(bad.error.fault), str(bad.error), bad.line)
+
+    def _settle(self, record: AuditRecord) -> None:
+        """Decide on the bad lines directly above a record: sealed by it, or findings."""
+        torn = record.event.torn if isinstance(record.event, ChainStart) else ()
+        above, sealed = self._held[: len(self._held) - len(torn)], self._held[len(self._held) - len(torn) :]
+        if len(self._held) < len(torn) or tuple(bad.fragment for bad in sealed) != torn:
+            above, sealed = self._held, []
+            self._report(FindingKind.TORN_LINE_MISSING, "the torn lines that this chain start seals are not above it")
+        self._held = []
+        self._sealed += len(sealed)
+        for bad in above:
+            self._report_bad(bad)
+
+    def _place(self, record: AuditRecord) -> None:
+        chain = self._chains.get(record.writer)
+        if chain is not None:
+            self._extend(chain, record)
+            return
+        predecessor = record.event.predecessor if isinstance(record.event, ChainStart) else None
+        if predecessor is not None:
+            self._succeed(predecessor, record)
+        elif record.sequence > self._damaged:
+            message = f"the beginning of the chain of {record.writer} is missing: this is its first record here"
+            self._report(FindingKind.CHAIN_START_MISSING, message)
+        if len(self._chains) >= CHAINS_LIMIT:
+            del self._chains[next(iter(self._chains))]
+        self._chains[record.writer] = _Chain(self._line, self._line, predecessor, record.head)
+
+    def _succeed(self, predecessor: AuditId, record: AuditRecord) -> None:
+        before = self._chains.get(predecessor.writer)
+        if before is None:
+            self._report(FindingKind.PREDECESSOR_MISSING, f"the chain up to {predecessor}, continued here, is missing")
+        elif predecessor.sequence < before.head.sequence:
+            message = f"{before.head.id} on line {before.last_line} comes after {predecessor}, where this chain goes on"
+            self._report(FindingKind.OUT_OF_ORDER, message)
+        else:
+            self._link(before, predecessor.sequence, record)
+
+    def _extend(self, chain: _Chain, record: AuditRecord) -> None:
+        if record.sequence > chain.head.sequence:
+            self._link(chain, record.sequence - 1, record)
+            chain.head, chain.last_line = record.head, self._line
+            return
+        stray = chain.stray
+        if stray is None or (record.sequence, record.previous) != (stray.sequence + 1, stray.hash):
+            message = f"{record.head.id} comes after {chain.head.id}, which is on line {chain.last_line}"
+            self._report(FindingKind.OUT_OF_ORDER, message)
+        chain.stray = record.head
+
+    def _link(self, chain: _Chain, sequence: int, record: AuditRecord) -> None:
+        """Check that a record follows a chain whose last record should be `sequence`."""
+        gap = sequence - chain.head.sequence
+        if gap == 0 and record.previous != chain.head.hash:
+            message = f"{record.head.id} does not link to line {chain.last_line}: one of the two was replaced"
+            self._report(FindingKind.LINK_BROKEN, message)
+        elif gap > self._damaged:
+            missing = f"{AuditId(chain.head.writer, chain.head.sequence + 1)} to {AuditId(chain.head.writer, sequence)}"
+            self._report(FindingKind.MISSING, f"records {missing} are missing before this line")

@@ -1,0 +1,224 @@
+"""Where audit records go: a file or a stream, sealed into one chain and made durable in groups.
+
+`append` seals an event at once, so that the order of sequence numbers is the order in the trail, and returns when the
+record is durable. One thread takes all lines that wait, writes them and syncs once. A caller that stops waiting changes
+nothing: its record is written all the same.
+
+After a failed write nobody knows what the medium holds (after a failed sync the kernel may have dropped the pages), so
+a sink that failed stays failed: it refuses everything until the signer is started again, which reads the trail's end
+back, seals what was cut off, and proves with its chain start that the medium works.
+"""
+
+import asyncio
+import os
+import socket
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import BinaryIO, Protocol
+
+from byok_api.audit import AuditEvent, AuditId, Head, Kind, seal, start_chain, writer_id
+from byok_api.errors import Reason, Refusal
+from byok_signer.audit.media import AuditFile, AuditStream, Medium
+
+MAX_LAG = 5.0
+"""Seconds that the oldest record may wait before nothing more is signed: a medium that hangs is one that failed."""
+MAX_PENDING = 10_000
+"""Records that may wait before nothing more is signed."""
+DRAIN_LIMIT = 20.0
+"""Seconds that `close` waits for the medium; a pod is killed 30 s after SIGTERM."""
+
+
+@dataclass(frozen=True, slots=True)
+class AuditCounts:
+    """What a sink has made durable since it was opened, its chain start not counted."""
+
+    records: int
+    commits: int
+    size: int
+    """Bytes."""
+
+
+class AuditSink(Protocol):
+    """Where audit records go."""
+
+    def ensure_available(self) -> None:
+        """Raise Refusal(AuditUnavailable) if a record made now could not be kept; ask before KMS is asked to sign."""
+
+    async def append(self, event: AuditEvent) -> AuditId:
+        """Record an event and return when that is durable; Refusal(AuditUnavailable) if it cannot be."""
+
+    def lag(self) -> float:
+        """Tell for how many seconds the oldest record has been waiting; 0 if none is."""
+
+    def counts(self) -> AuditCounts:
+        """Count what is durable."""
+
+    async def close(self) -> None:
+        """Make durable what waits and refuse what comes; safe to call twice; Refusal(AuditUnavailable) if late."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Pending:
+    line: bytes
+    since: float
+    durable: "asyncio.Future[None]"
+
+
+class _GroupCommit:
+    """A chain that is being written to a medium: what both sinks have in common."""
+
+    def __init__(self, medium: Medium, name: str, head: Head, *, clock: Callable[[], datetime]) -> None:
+        self._medium = medium
+        self._name = name
+        self._head = head
+        self._clock = clock
+        self._condition = threading.Condition()
+        self._pending: list[_Pending] = []
+        self._batch: list[_Pending] = []
+        self._closing = False
+        self._failure: str | None = None
+        self._counts = AuditCounts(0, 0, 0)
+        # A daemon, so that a signer that dies without close() ends; nobody was told that its last lines are kept.
+        self._thread = threading.Thread(target=self._run, name="audit", daemon=True)
+        self._thread.start()
+
+    def ensure_available(self) -> None:
+        if self._failure is not None:
+            raise self._refusal(f"failed, and stays so until the signer restarts: {self._failure}")
+        if self._closing:
+            raise self._refusal("is closed: this signer is about to stop")
+        if (lag := self.lag()) > MAX_LAG:
+            raise self._refusal(f"has not taken a record for {lag:.0f} s", retry_after=1.0)
+        if len(self._pending) >= MAX_PENDING:
+            raise self._refusal(f"is behind: {MAX_PENDING} records wait to be written", retry_after=1.0)
+
+    async def append(self, event: AuditEvent) -> AuditId:
+        durable = asyncio.get_running_loop().create_future()
+        with self._condition:
+            # What KMS has done is recorded as long as there is hope; where nothing was done yet, nothing need pile up.
+            if self._failure is not None or self._closing or event.kind in (Kind.INTENT, Kind.REFUSAL):
+                self.ensure_available()
+            line, self._head = seal(event, self._head, time=self._clock())
+            place = self._head.id
+            self._pending.append(_Pending(line, time.monotonic(), durable))
+            if len(self._pending) == 1:
+                self._condition.notify()
+        await durable
+        return place
+
+    def lag(self) -> float:
+        with self._condition:
+            oldest = (self._batch or self._pending)[:1]
+            return time.monotonic() - oldest[0].since if oldest else 0.0
+
+    def counts(self) -> AuditCounts:
+        return self._counts
+
+    async def close(self) -> None:
+        with self._condition:
+            self._closing = True
+            self._condition.notify()
+        await asyncio.to_thread(self._thread.join, DRAIN_LIMIT)
+        if self._thread.is_alive():
+            raise self._refusal(f"did not take the last records within {DRAIN_LIMIT:.0f} s")
+
+    def _refusal(self, message: str, *, retry_after: float | None = None) -> Refusal:
+        return Refusal(Reason.AuditUnavailable, f"{self._name} {message}", retry_after=retry_after)
+
+    def _run(self) -> None:
+        try:
+            while self._take():
+                self._commit(b"".join(pending.line for pending in self._batch))
+        except OSError as error:
+            self._fail(error.strerror or str(error))
+        except BaseException as error:
+            self._fail(type(error).__name__)  # a bug; nobody may wait for ever on a thread that died of it
+            raise
+        finally:
+            self._medium.close()
+
+    def _take(self) -> bool:
+        with self._condition:
+            self._condition.wait_for(lambda: self._pending or self._closing)
+            self._batch, self._pending = self._pending, []
+            return bool(self._batch)
+
+    def _commit(self, data: bytes) -> None:
+        self._medium.commit(data)
+        with self._condition:
+            done, self._batch = self._batch, []
+            before = self._counts
+            self._counts = AuditCounts(before.records + len(done), before.commits + 1, before.size + len(data))
+        _settle(done, None)
+
+    def _fail(self, failure: str) -> None:
+        with self._condition:
+            self._failure = failure
+            lost, self._batch, self._pending = self._batch + self._pending, [], []
+        _settle(lost, f"{self._name} failed: {failure}")
+
+
+def _settle(waiting: list[_Pending], failure: str | None) -> None:
+    by_loop: dict[asyncio.AbstractEventLoop, list[_Pending]] = {}
+    for pending in waiting:
+        by_loop.setdefault(pending.durable.get_loop(), []).append(pending)
+    for loop, group in by_loop.items():
+        try:
+            loop.call_soon_threadsafe(_resolve, group, failure)
+        except RuntimeError:  # the loop is closed: nobody waits any more
+            continue
+
+
+def _resolve(waiting: list[_Pending], failure: str | None) -> None:
+    for pending in waiting:
+        if pending.durable.done():  # its caller was cancelled
+            continue
+        if failure is None:
+            pending.durable.set_result(None)
+        else:
+            pending.durable.set_exception(Refusal(Reason.AuditUnavailable, failure))
+
+
+def utc_now() -> datetime:
+    """Tell the time that records are stamped with."""
+    return datetime.now(UTC)
+
+
+def new_writer() -> str:
+    """Name this run of the signer."""
+    return writer_id(socket.gethostname(), os.urandom(8))
+
+
+class FileAuditSink(_GroupCommit):
+    """Records in a file that no other signer writes, durable by fdatasync; it goes on from the chain already in it."""
+
+    def __init__(self, path: Path, *, clock: Callable[[], datetime] = utc_now) -> None:
+        """Open or create the file and begin a chain in it, blocking; Refusal(AuditUnavailable) says what is wrong."""
+        file = AuditFile(path)
+        line, head = start_chain(new_writer(), time=clock(), predecessor=file.tail.head, torn=file.tail.torn)
+        try:
+            file.commit(line if file.tail.terminated else b"\n" + line)
+        except OSError as error:
+            file.close()
+            message = f"the audit file {path} cannot be written: {error.strerror}"
+            raise Refusal(Reason.AuditUnavailable, message) from error
+        super().__init__(file, f"the audit file {path}", head, clock=clock)
+
+
+class StdoutAuditSink(_GroupCommit):
+    """Records on a stream such as standard output, durable once the kernel has them: the collector keeps them."""
+
+    def __init__(self, stream: BinaryIO, *, clock: Callable[[], datetime] = utc_now) -> None:
+        """Begin a chain on the stream, blocking; Refusal(AuditUnavailable) if it cannot be written."""
+        medium = AuditStream(stream)
+        line, head = start_chain(new_writer(), time=clock())
+        try:
+            medium.commit(line)
+        except OSError as error:
+            message = f"the audit stream cannot be written: {error.strerror}"
+            raise Refusal(Reason.AuditUnavailable, message) from error
+        super().__init__(medium, "the audit stream", head, clock=clock)
