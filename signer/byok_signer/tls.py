@@ -109,10 +109,13 @@ def _read(path: Path) -> bytes:
 def _read_pair(cert_file: Path, key_file: Path) -> _Pair:
     certificate, key = _read(cert_file), _read(key_file)
     try:
-        leaf = x509.load_pem_x509_certificates(certificate)[0]
-        public = leaf.public_key()
+        chain = x509.load_pem_x509_certificates(certificate)
+        public = chain[0].public_key()
     except ValueError:
-        raise SettingsError(f"--tls-cert-file {cert_file}: expected a certificate chain in PEM, leaf first") from None
+        chain = []
+    # cryptography leaves out a block without its end, as a file has that is still being written.
+    if not chain or len(chain) != certificate.count(b"-----BEGIN "):
+        raise SettingsError(f"--tls-cert-file {cert_file}: expected a certificate chain in PEM, leaf first")
     try:
         private = load_pem_private_key(key, password=None)
     except TypeError:
@@ -124,4 +127,4 @@ def _read_pair(cert_file: Path, key_file: Path) -> _Pair:
     form = (Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
     if private.public_key().public_bytes(*form) != public.public_bytes(*form):
         raise SettingsError(f"--tls-key-file {key_file}: not the key of the certificate in {cert_file}")
-    return _Pair(certificate, key, leaf.not_valid_after_utc)
+    return _Pair(certificate, key, chain[0].not_valid_after_utc)

@@ -123,6 +123,7 @@ def test_files_that_cannot_be_used_at_start_are_refused_by_name(files: _Files) -
         ("garbage", good.key_pem, "--tls-cert-file"),
         ("", good.key_pem, "--tls-cert-file"),
         (good.certificate_pem[:-60], good.key_pem, "--tls-cert-file"),
+        (good.certificate_pem + OLD.trust_anchor_pem[:-30], good.key_pem, "--tls-cert-file"),
         (good.certificate_pem, "garbage", "--tls-key-file"),
         (good.certificate_pem, other.key_pem, "not the key of the certificate"),
         (good.certificate_pem, _encrypted(good.key_pem), "encrypted"),
