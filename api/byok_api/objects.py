@@ -1,0 +1,161 @@
+"""From a document to an object of a known kind, or to everything that is wrong with it."""
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any, Final, Literal
+
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
+
+from byok_api.byokkey import ByokKey
+from byok_api.errors import Reason
+from byok_api.fields import API_VERSION, Model
+from byok_api.manifests import Document, Finding, ManifestError, Path
+from byok_api.metadata import NAMESPACE_NAME_LABEL, UNREAD, ObjectMeta
+from byok_api.signingrecipe import SigningRecipe
+
+__all__ = ["Namespace", "Object", "ObjectMeta", "parse_object"]
+
+
+class Namespace(Model):
+    """A namespace, for the labels that `allowedConsumers` selects by."""
+
+    api_version: Literal["v1"] = "v1"
+    kind: Literal["Namespace"] = "Namespace"
+    metadata: ObjectMeta
+
+    @property
+    def labels(self) -> Mapping[str, str]:
+        """Its labels, with its name where the API server puts it, whatever the manifest says."""
+        return {**(self.metadata.labels or {}), NAMESPACE_NAME_LABEL: self.metadata.name}
+
+
+Object = ByokKey | SigningRecipe | Namespace
+
+_KINDS: Final[Mapping[tuple[str, str], type[Object]]] = {
+    (API_VERSION, "ByokKey"): ByokKey,
+    (API_VERSION, "SigningRecipe"): SigningRecipe,
+    ("v1", "Namespace"): Namespace,
+}
+_REASONS: Final[Mapping[type[Object], Reason]] = {
+    ByokKey: Reason.KeyInvalid,
+    SigningRecipe: Reason.RecipeInvalid,
+    Namespace: Reason.InvalidRequest,
+}
+# Written by others and decided by others: never read, so never a ground to refuse an object either.
+_UNREAD_PARTS: Final[Mapping[type[Object], frozenset[str]]] = {
+    ByokKey: frozenset({"status"}),
+    SigningRecipe: frozenset({"status"}),
+    Namespace: frozenset({"spec", "status"}),
+}
+_QUOTE_LIMIT = 60
+_MESSAGE_LIMIT = 600
+
+# What to do, by pydantic's error type; the message says what was found.
+_REMEDIES: Final[Mapping[str, str]] = {
+    "extra_forbidden": "remove it or correct its spelling",
+    "missing": "add it",
+    "string_type": "write text; quote what looks like a number or a boolean",
+    "int_type": "write a whole number without quotes",
+    "bool_type": "write true or false without quotes",
+    "float_type": "write a number without quotes",
+    "tuple_type": "write a list",
+    "dict_type": "write a mapping",
+    "model_type": "write a mapping",
+    "enum": "use one of the values named",
+    "literal_error": "use the value named",
+    "string_pattern_mismatch": "write it in the form that docs/reference shows",
+    "string_too_long": "shorten it",
+    "string_too_short": "give a longer value",
+    "too_long": "remove some",
+    "greater_than_equal": "raise it",
+    "less_than_equal": "lower it",
+    "assertion_name": "use one of the names known",
+    "default_value": "give a value of that shape",
+    "unique_items": "keep one of them",
+}
+
+
+def parse_object(document: Mapping[str, Any], source: str, *, namespace: str | None = None) -> Object:
+    """Read a document as a ByokKey, a SigningRecipe or a Namespace; `status` and what the API server adds are not read.
+
+    `source` names the file in messages; `namespace` is meant where the object names none. Raises ManifestError with
+    every finding: reason KeyInvalid or RecipeInvalid by kind, else InvalidRequest.
+    """
+    model = _kind_of(document, source)
+    content = {key: value for key, value in document.items() if key not in _UNREAD_PARTS[model]}
+    metadata = content.get("metadata")
+    if isinstance(metadata, Mapping):
+        content["metadata"] = {key: value for key, value in metadata.items() if key not in UNREAD}
+        if namespace is not None and model is not Namespace:
+            content["metadata"].setdefault("namespace", namespace)
+    findings = [_finding(document, path, "null", "is null", "leave it out") for path in _nulls(content, ())]
+    if not findings:
+        try:
+            parsed = model.model_validate_json(json.dumps(content))
+        except ValidationError as error:
+            findings = [_explained(document, details) for details in error.errors(include_url=False)]
+        else:
+            if parsed.metadata.namespace or model is Namespace:
+                return parsed
+            path = ("metadata", "namespace")
+            findings = [_finding(document, path, "missing", "is required here", "add the namespace that it belongs to")]
+    raise ManifestError(_REASONS[model], source, _subject(document, model), tuple(findings))
+
+
+def _kind_of(document: Mapping[str, Any], source: str) -> type[Object]:
+    api_version, kind = document.get("apiVersion"), document.get("kind")
+    model = _KINDS.get((api_version, kind)) if isinstance(api_version, str) and isinstance(kind, str) else None
+    if model is None:
+        known = ", ".join(f"{version} {known_kind}" for version, known_kind in _KINDS)
+        message = f"apiVersion {_quoted(api_version)} with kind {_quoted(kind)} is none of {known}"
+        finding = _finding(document, ("kind",), "kind", message, "correct apiVersion and kind")
+        raise ManifestError(Reason.InvalidRequest, source, "", (finding,))
+    return model
+
+
+def _subject(document: Mapping[str, Any], model: type[Object]) -> str:
+    metadata = document.get("metadata")
+    names = [metadata.get("namespace"), metadata.get("name")] if isinstance(metadata, Mapping) else []
+    name = "/".join(part[:_QUOTE_LIMIT] for part in names if isinstance(part, str))
+    return f"{model.__name__} {name}: " if name else f"{model.__name__}: "
+
+
+def _nulls(value: object, path: Path) -> Iterator[Path]:
+    match value:
+        case None:
+            yield path
+        case Mapping():
+            for key, part in value.items():
+                yield from _nulls(part, (*path, str(key)))
+        case list():
+            for index, part in enumerate(value):
+                yield from _nulls(part, (*path, index))
+
+
+def _explained(document: Mapping[str, Any], details: ErrorDetails) -> Finding:
+    kind, path = details["type"], details["loc"]
+    message = details["msg"].removeprefix("Input ").replace("Field required", "is missing")
+    if kind == "extra_forbidden":
+        message = "is no known field"
+    if kind == "rule":
+        names = ", ".join(details.get("ctx", {}).get("rules", ()))
+        return _finding(document, path, names, message, "correct the fields named")
+    if isinstance(details["input"], str | int | float) and kind not in {"extra_forbidden", "assertion_name"}:
+        message += f", not {_quoted(details['input'])}"
+    return _finding(document, path, kind, message, _REMEDIES.get(kind, "correct it"))
+
+
+def _finding(document: Mapping[str, Any], path: Path, rule: str, message: str, remedy: str) -> Finding:
+    line = document.line_of(path) if isinstance(document, Document) else None
+    return Finding(_dotted(path), rule, message[:_MESSAGE_LIMIT], remedy, line)
+
+
+def _dotted(path: Path) -> str:
+    text = "".join(f"[{part}]" if isinstance(part, int) else f".{part[:_QUOTE_LIMIT]}" for part in path)
+    return text.removeprefix(".").replace(".[key]", "")
+
+
+def _quoted(value: object) -> str:
+    text = value if isinstance(value, str) else json.dumps(value, default=str)
+    return repr(text[:_QUOTE_LIMIT] + ("..." if len(text) > _QUOTE_LIMIT else ""))
