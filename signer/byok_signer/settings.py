@@ -9,16 +9,15 @@ import argparse
 import difflib
 import re
 import sys
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, NoReturn, Self
+from typing import Annotated, Any, NoReturn, Self
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic.fields import FieldInfo
 
+from byok_api.manifests import ManifestError, load_documents
 from byok_signer.settings_types import (
     Audit,
     File,
@@ -31,8 +30,8 @@ from byok_signer.settings_types import (
     Namespace,
     RoleArn,
     Setting,
-    Sha256,
     TcpAddress,
+    Terms,
     UnixSocket,
     Url,
     Urls,
@@ -85,9 +84,9 @@ class Settings(BaseModel):
             "NAME", "This installation's name in external ids, byok:NAME:<namespace>/<key>; unique to the cluster."
         ),
     ]
-    require_acknowledgement: Annotated[
-        Sha256 | None,
-        Setting("SHA256", "Hash of the terms that each ByokKey must acknowledge; unset: none are demanded."),
+    required_terms: Annotated[
+        Terms | None,
+        Setting("TERMS", "Terms that each ByokKey must acknowledge, as its acknowledgement.terms; unset: none."),
     ] = None
 
     listen: Annotated[
@@ -282,31 +281,22 @@ def _read_file(given: _Given) -> dict[str, _Given]:
         raise SettingsError(f"{source}: larger than {_CONFIG_LIMIT} bytes")
     document = _load_mapping(content, source)
     names = {_flag(name).removeprefix("--"): name for name in Settings.model_fields}
-    unknown = [str(key) for key in document if key not in names]
+    unknown = [key for key in document if key not in names]
     if unknown:
         raise SettingsError(*(f"{source}: {_unknown(key, list(names))}" for key in unknown))
     return {
-        names[str(key)]: _Given(value, f"{key} in {given.value}")
-        for key, value in document.items()
-        if value is not None
+        names[key]: _Given(value, f"{key} in {given.value}") for key, value in document.items() if value is not None
     }
 
 
-def _load_mapping(content: bytes, source: str) -> dict[object, object]:
+def _load_mapping(content: bytes, source: str) -> dict[str, Any]:
     try:
-        node = yaml.compose(content, yaml.SafeLoader)
-        document = yaml.safe_load(content)
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise SettingsError(f"{source}: not YAML: {' '.join(str(error).split())[:200]}") from None
-    if document is None:
-        return {}
-    if not isinstance(node, yaml.MappingNode) or not isinstance(document, dict):
-        raise SettingsError(f"{source}: expected a mapping of settings to values")
-    keys = Counter(str(key.value) for key, _ in node.value)
-    repeated = [key for key, count in keys.items() if count > 1]
-    if repeated:
-        raise SettingsError(*(f"{source}: {key}: expected once, found more often" for key in repeated))
-    return document
+        documents = load_documents(content, source)
+    except ManifestError as error:
+        raise SettingsError(error.message) from None
+    if len(documents) > 1:
+        raise SettingsError(f"{source}: expected one YAML document, found {len(documents)}")
+    return documents[0] if documents else {}
 
 
 def _unknown(name: str, known: Sequence[str]) -> str:

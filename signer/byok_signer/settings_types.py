@@ -172,7 +172,10 @@ HttpAddress = Annotated[TcpAddress, BeforeValidator(_tcp_address)]
 ListenAddress = Annotated[TcpAddress | UnixSocket, BeforeValidator(_listen_address)]
 Urls = Annotated[tuple[Url, ...], BeforeValidator(_comma_separated)]
 RoleArn = Annotated[str, _matching(ROLE_ARN_PATTERN, "the ARN of an IAM role")]
-Sha256 = Annotated[str, _matching(r"[0-9a-f]{64}", "64 lower-case hexadecimal digits")]
+# As acknowledgement.terms of a ByokKey is (byok_api.fields.Identifier).
+Terms = Annotated[
+    str, _matching(r"[A-Za-z0-9](?:[A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?", "1 to 63 letters, digits or _.-, as a name")
+]
 # AWS STS API reference, AssumeRole, ExternalId; the colon is left out because it separates the parts of ours.
 Installation = Annotated[
     str,

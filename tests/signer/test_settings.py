@@ -105,7 +105,7 @@ BAD_VALUES = [
     ("managed-key", "no-slash", "NAMESPACE/NAME"),
     ("installation", "with:colon", "1 to 63 letters"),
     ("installation", "x" * 64, "1 to 63 letters"),
-    ("require-acknowledgement", "ABC", "64 lower-case hexadecimal digits"),
+    ("required-terms", "our terms", "1 to 63 letters"),
     ("listen", "8443", "HOST:PORT"),
     ("listen", "host:99999", "a port from 0 to 65535"),
     ("listen", "::1:8443", "an IPv6 address in brackets"),
@@ -203,12 +203,13 @@ def test_an_empty_variable_is_unset(good: dict[str, str]) -> None:
 
 BAD_FILES = [
     (b"a: [", "not YAML"),
-    (b"\xff\xfe\x00", "not YAML"),
-    (b"- listen\n", "expected a mapping"),
+    (b"\xff\xfe\x00", "not UTF-8"),
+    (b"- listen\n", "no mapping"),
     (b"listenn: x\n", "listenn: no such setting; did you mean listen?"),
     (b"listen: {host: a, port: 1}\n", "expected HOST:PORT"),
     (b"manifests: 5\n", "manifests in"),
-    (b"log-level: info\nlog-level: debug\n", "log-level: expected once"),
+    (b"log-level: info\nlog-level: debug\n", "has the key 'log-level' twice"),
+    (b"a: 1\n---\nb: 1\n", "expected one YAML document, found 2"),
     (b"#" * 70_000, "larger than 65536 bytes"),
 ]
 
