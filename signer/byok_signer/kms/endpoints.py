@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
 from types import MappingProxyType
 from urllib.parse import urlsplit
 
@@ -30,11 +29,6 @@ class Endpoint:
     url: URL
     destination: Destination
 
-    @cached_property
-    def region(self) -> str:
-        """The Region that requests are signed for."""
-        return self.destination.region
-
 
 class Endpoints:
     """Finds endpoints, and remembers them; reads botocore's rules from disk when made."""
@@ -55,9 +49,9 @@ class Endpoints:
         chosen = self._allowed(key) if key.endpoint and arn not in key.replicas else self._config.endpoint
         return self._find("kms", arn, chosen, operation)
 
-    def sts(self, arn: KeyArn, operation: str) -> Endpoint:
+    def sts(self, arn: KeyArn) -> Endpoint:
         """Find STS in the Region of `arn`, so that a Region depends on no other."""
-        return self._find("sts", arn, self._config.endpoint, operation)
+        return self._find("sts", arn, self._config.endpoint, "")
 
     def _allowed(self, key: KeyHandle) -> str:
         try:

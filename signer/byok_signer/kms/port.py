@@ -70,7 +70,7 @@ class PublicKeyAnswer:
     """What `kms:GetPublicKey` says."""
 
     key_arn: KeyArn
-    """Never an alias."""
+    """Never an alias; in the Region of `KeyHandle.arn`, though a replica may have answered."""
     spki: bytes
     """DER SubjectPublicKeyInfo."""
     key_spec: str
@@ -148,6 +148,10 @@ class Kms(Protocol):
 
     async def describe_key(self, key: KeyHandle, *, timeout: float) -> KeyDescription:
         """Read facts that are nice to know; expect `KeyAccessDenied`."""
+        ...
+
+    async def principal(self, key: KeyHandle, *, timeout: float) -> str:
+        """Name the ARN of the identity that calls KMS for this key, which its policy must name."""
         ...
 
     async def close(self) -> None:

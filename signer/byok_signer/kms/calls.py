@@ -1,0 +1,110 @@
+"""One operation on a key, tried again and on replicas while KMS is out, within one deadline."""
+# ruff: noqa: ASYNC109 - the timeout is spent over retries and replicas
+
+import asyncio
+import json
+import random
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from byok_api.errors import Reason
+from byok_api.references import KeyArn
+from byok_signer.kms import answers
+from byok_signer.kms.client import Identity, Request, SignedClient
+from byok_signer.kms.config import KmsConfig
+from byok_signer.kms.endpoints import Endpoints
+from byok_signer.kms.errors import Action, KmsError, Verdict
+from byok_signer.kms.port import Attempt, AttemptOutcome, KeyHandle
+from byok_signer.kms.transport import HttpAnswer
+
+T = TypeVar("T")
+
+_PAUSE = 0.05
+_DRY_RUN_DONE = frozenset({"DryRunOperationException"})
+_OUT_OF_TIME = Verdict(Reason.KmsDeadlineExceeded, AttemptOutcome.UNKNOWN)
+
+Read = Callable[[Action, KeyArn, HttpAnswer, str], T]
+"""Makes the result of a good answer and its request id; KmsError if it is not what KMS would say."""
+
+
+@dataclass(frozen=True)
+class Call(Generic[T]):
+    """An operation, the key, and where else it is if its Region fails."""
+
+    key: KeyHandle
+    operation: str
+    targets: tuple[KeyArn, ...]
+    fields: Mapping[str, object]
+    """Beside KeyId."""
+    read: Read[T]
+    identity: Callable[[KeyArn], Identity]
+    """Whose call it is, given where it goes."""
+
+    @property
+    def dry_run(self) -> bool:
+        """Whether KMS is only asked if it would."""
+        return "DryRun" in self.fields
+
+    def action(self, arn: KeyArn) -> Action:
+        """Name the call to one of the targets."""
+        return Action(self.key.name, f"kms:{self.operation}", arn.text)
+
+
+@dataclass(frozen=True)
+class Caller:
+    """Makes calls of KMS."""
+
+    client: SignedClient
+    endpoints: Endpoints
+    config: KmsConfig
+
+    async def run(self, call: Call[T], *, timeout: float) -> tuple[T, tuple[Attempt, ...]]:
+        """Answer the result and every request made; the last refusal if it is no outage, or tries or time run out."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + timeout
+        attempts: list[Attempt] = []
+        refusal: KmsError | None = None
+        for number in range(len(call.targets) * (self.config.retries + 1)):
+            turn, place = divmod(number, len(call.targets))
+            if turn and not place:
+                # Jitter, so that those who failed together do not come back together.
+                pause = _PAUSE * 2**turn * random.uniform(0.5, 1)  # noqa: S311 - no secret
+                await asyncio.sleep(min(pause, max(0.0, deadline - loop.time())))
+            arn = call.targets[place]
+            left = deadline - loop.time()
+            if left <= 0:
+                break
+            try:
+                result = await self._try(call, arn, attempts, min(left, self.config.attempt_timeout))
+            except KmsError as error:
+                refusal = error.with_attempts(tuple(attempts))
+                if error.reason is not Reason.KmsUnavailable:
+                    raise refusal from error
+            else:
+                return result, tuple(attempts)
+        if refusal is None or loop.time() >= deadline:
+            late = call.action(call.targets[0]).refused(_OUT_OF_TIME, f"{timeout:.1f} s have passed")
+            raise late.with_attempts(tuple(attempts)) from refusal
+        raise refusal
+
+    async def _try(self, call: Call[T], arn: KeyArn, attempts: list[Attempt], timeout: float) -> T:
+        request = Request(
+            call.action(arn),
+            self.endpoints.kms(call.key, arn, call.operation),
+            json.dumps({"KeyId": arn.text, **call.fields}).encode(),
+            answers.error_of,
+            signs=call.operation == "Sign",
+            done_codes=_DRY_RUN_DONE if call.dry_run else frozenset(),
+            attempts=attempts,
+        )
+        answer = await self.client.post(request, call.identity(arn), timeout=timeout)
+        try:
+            if answer.request_id is None:
+                raise request.action.answer_invalid("the answer has no request id, by which CloudTrail would know it")
+            result = call.read(request.action, arn, answer, answer.request_id)
+        except KmsError:
+            request.record(answer.request_id, AttemptOutcome.UNKNOWN)
+            raise
+        request.record(answer.request_id, AttemptOutcome.FAILED if call.dry_run else AttemptOutcome.SIGNED)
+        return result
