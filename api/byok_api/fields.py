@@ -13,7 +13,6 @@ from enum import StrEnum
 from typing import Annotated, Any, ClassVar, Final, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, StringConstraints, model_validator
-from pydantic.alias_generators import to_camel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticCustomError
 
@@ -94,6 +93,12 @@ class TransitionRule:
     """Whether the change from old to new keeps the rule."""
 
 
+def camel(attribute: str) -> str:
+    """Name an attribute as manifests do; pydantic's own generator makes `c2Pa` of `c2pa`."""
+    first, *rest = attribute.split("_")
+    return first + "".join(part.capitalize() for part in rest)
+
+
 class Model(BaseModel):
     """A part of a manifest: frozen, no unknown fields, no coercion, camelCase outside; None is a field left out.
 
@@ -102,7 +107,7 @@ class Model(BaseModel):
     """
 
     model_config = ConfigDict(
-        alias_generator=to_camel,
+        alias_generator=camel,
         validate_by_name=True,
         validate_by_alias=True,
         extra="forbid",
@@ -127,7 +132,10 @@ class Model(BaseModel):
 
     @classmethod
     def marked_fields(cls) -> Iterator[tuple[str, FieldInfo, Mark | None]]:
-        """Each field with its mark; None where the field's own model carries the marks."""
+        """Each field with its mark; None where the marks are on the parts of the field's own model.
+
+        A marked field is inherited as a whole, an unmarked one part by part.
+        """
         for name, info in cls.model_fields.items():
             yield name, info, next((item for item in info.metadata if isinstance(item, Mark)), None)
 
@@ -139,7 +147,7 @@ def broken_transitions(old: Model, new: Model) -> tuple[TransitionRule, ...]:
 
 def exactly_one(what: str, attributes: tuple[str, ...]) -> Rule:
     """Demand that exactly one of these fields is set."""
-    names = tuple(to_camel(attribute) for attribute in attributes)
+    names = tuple(camel(attribute) for attribute in attributes)
     return Rule(
         name=f"ExactlyOne{what}",
         cel=f"[{', '.join(f'has(self.{name})' for name in names)}].exists_one(given, given)",
@@ -151,7 +159,7 @@ def exactly_one(what: str, attributes: tuple[str, ...]) -> Rule:
 
 def unchangeable(attribute: str, *, required: bool, remedy: str) -> TransitionRule:
     """Demand that a field stays what it was, absent or present."""
-    name = to_camel(attribute)
+    name = camel(attribute)
     same = f"self.{name} == oldSelf.{name}"
     return TransitionRule(
         name=f"{name[0].upper()}{name[1:]}Unchanged",

@@ -189,10 +189,9 @@ class C2pa(Model):
 class KeyRef(Model):
     """The ByokKey that signs."""
 
-    name: Annotated[str, _KEY, Field(pattern=f"^{NAME_PATTERN}$", max_length=NAME_LIMIT, description="Its name.")]
+    name: Annotated[str, Field(pattern=f"^{NAME_PATTERN}$", max_length=NAME_LIMIT, description="Its name.")]
     namespace: Annotated[
         str | None,
-        _KEY,
         Field(
             pattern=f"^{NAMESPACE_PATTERN}$",
             max_length=63,
