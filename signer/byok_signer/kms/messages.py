@@ -1,6 +1,7 @@
 """What `kms:Sign` is sent of what is to be signed: a digest where the algorithm has one, else the message itself."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 from byok_api.algorithms import RAW_MESSAGE_LIMIT, SigningAlgorithm
 from byok_api.errors import Reason
@@ -15,7 +16,7 @@ class Payload:
     """`Message` and `MessageType` of `kms:Sign`."""
 
     data: bytes
-    message_type: str
+    message_type: Literal["RAW", "DIGEST"]
 
 
 def payload_of_message(key: ObjectName, algorithm: SigningAlgorithm, message: bytes) -> Payload:

@@ -1,0 +1,281 @@
+"""AwsKms when KMS answers wrongly, late or not at all."""
+
+import asyncio
+import base64
+import dataclasses
+import hashlib
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+from botocore.credentials import Credentials as BotocoreCredentials
+from cryptography.hazmat.primitives.asymmetric import ec
+from tests.support.scripted_kms import (
+    HANG,
+    Reply,
+    ScriptedServer,
+    error_reply,
+    http,
+    json_reply,
+    public_key_reply,
+    raw_reply,
+    scripted_server,
+    signing_reply,
+)
+
+from byok_api import signatures
+from byok_api.algorithms import SigningAlgorithm
+from byok_api.errors import Reason
+from byok_api.references import KeyArn, ObjectName
+from byok_signer.kms.aws import AwsKms
+from byok_signer.kms.config import KmsConfig
+from byok_signer.kms.errors import KmsError
+from byok_signer.kms.port import KeyHandle
+from byok_signer.kms.transport import ANSWER_LIMIT
+
+ES256 = SigningAlgorithm.ES256
+PRIVATE_KEY = ec.generate_private_key(ec.SECP256R1())
+PLACE = "arn:aws:kms:eu-central-1:111122223333"
+ARN, OTHER, ALIAS = KeyArn(f"{PLACE}:key/k-1"), f"{PLACE}:key/k-2", KeyArn(f"{PLACE}:alias/media")
+KEY = KeyHandle(name=ObjectName("team", "photo"), arn=ARN, external_id="byok:test:team/photo")
+MULTI = KeyArn(f"{PLACE}:key/mrk-1")
+REPLICA = KeyArn(f"{PLACE.replace('central', 'west')}:key/mrk-1")
+MULTI_KEY = dataclasses.replace(KEY, arn=MULTI, replicas=(REPLICA,))
+GOOD = signing_reply(PRIVATE_KEY)
+STATIC = BotocoreCredentials("AKIATEST", "hush", "token")
+
+
+@asynccontextmanager
+async def kms_on(
+    *script: Reply, retries: int = 0, patience: float = 5.0
+) -> AsyncIterator[tuple[AwsKms, ScriptedServer]]:
+    async with scripted_server(*script) as server:
+        config = KmsConfig(installation="test", endpoint=server.url, retries=retries, attempt_timeout=patience)
+        kms = AwsKms(config, chain=lambda: STATIC)
+        try:
+            yield kms, server
+        finally:
+            await kms.close()
+
+
+async def refusal_of(*script: Reply, key: KeyHandle = KEY, retries: int = 0) -> KmsError:
+    async with kms_on(*script, retries=retries) as (kms, _):
+        with pytest.raises(KmsError) as caught:
+            await kms.sign(key, ES256, message=b"claim", timeout=5)
+    return caught.value
+
+
+def outcomes(attempts: tuple[object, ...]) -> list[str]:
+    return [f"{getattr(attempt, 'request_id', '')}:{getattr(attempt, 'outcome', '')}" for attempt in attempts]
+
+
+GARBAGE = {
+    "other key": (signing_reply(PRIVATE_KEY, KeyId=OTHER), "from another key"),
+    "no key": (signing_reply(PRIVATE_KEY, KeyId=None), "from another key"),
+    "alias for key": (signing_reply(PRIVATE_KEY, KeyId=ALIAS.text), "from another key"),
+    "other algorithm": (signing_reply(PRIVATE_KEY, SigningAlgorithm="ECDSA_SHA_384"), "of another algorithm"),
+    "no signature": (signing_reply(PRIVATE_KEY, Signature=None), "no Signature"),
+    "empty signature": (signing_reply(PRIVATE_KEY, Signature=""), "is empty"),
+    "not base64": (signing_reply(PRIVATE_KEY, Signature="!!"), "not base64"),
+    "not DER": (signing_reply(PRIVATE_KEY, Signature="AAAA"), "not a DER ES256 signature"),
+    "huge signature": (signing_reply(PRIVATE_KEY, Signature="A" * 9000), "no Signature"),
+    "not JSON": (raw_reply(http(200, b"<html>")), "not a JSON object"),
+    "cut JSON": (raw_reply(http(200, b'{"KeyId": "ar')), "not a JSON object"),
+    "JSON list": (json_reply([]), "not a JSON object"),
+    "deep JSON": (raw_reply(http(200, b"[" * 100_000)), "not a JSON object"),
+    "no request id": (raw_reply(http(200, b"{}", request_id=None)), "no request id"),
+    "odd request id": (raw_reply(http(200, b"{}", request_id="a b")), "no request id"),
+    "too long": (raw_reply(http(200, b" " * (ANSWER_LIMIT + 1))), "longer than any"),
+}
+
+
+@pytest.mark.parametrize(("reply", "found"), GARBAGE.values(), ids=GARBAGE.keys())
+async def test_an_answer_that_kms_would_not_give_is_refused_and_may_have_left_a_signature(
+    reply: Reply, found: str
+) -> None:
+    refusal = await refusal_of(reply)
+    assert refusal.reason is Reason.KmsAnswerInvalid
+    assert found in refusal.message
+    assert refusal.retry_after is None
+    assert [attempt.outcome for attempt in refusal.attempts] == ["unknown"]
+
+
+async def test_a_chunked_answer_is_read_only_up_to_the_limit() -> None:
+    chunk = b"10000\r\n" + b" " * 0x10000 + b"\r\n"
+    endless = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + chunk * 3
+    assert (await refusal_of(raw_reply(endless))).reason is Reason.KmsAnswerInvalid
+
+
+OUTAGES = {
+    "reset": (raw_reply(None), 2),
+    "truncated": (raw_reply(http(200, b"{}", length=500)), 1),
+    "not HTTP": (raw_reply(b"SSH-2.0-OpenSSH\r\n"), 1),
+    "bad gateway": (raw_reply(http(502, b"<html>", request_id=None)), 1),
+    "forbidden by a proxy": (raw_reply(http(403, b"no", request_id=None)), 1),
+    "internal": (error_reply("KMSInternalException", status=500), 1),
+    "unknown code": (error_reply("NeverHeardOfException"), 1),
+    "redirect": (raw_reply(http(307, b"")), 1),
+}
+
+
+@pytest.mark.parametrize(("reply", "sent"), OUTAGES.values(), ids=OUTAGES.keys())
+async def test_what_no_key_owner_caused_is_an_outage_after_which_a_retry_may_help(reply: Reply, sent: int) -> None:
+    refusal = await refusal_of(reply)
+    assert refusal.reason is Reason.KmsUnavailable
+    assert refusal.retry_after is not None
+    assert [attempt.outcome for attempt in refusal.attempts] == ["unknown"] * sent
+
+
+async def test_a_refused_connection_is_an_outage_of_which_no_request_is_recorded() -> None:
+    async with kms_on(GOOD) as (_, server):
+        url = server.url
+    kms = AwsKms(KmsConfig(installation="test", endpoint=url, retries=1), chain=lambda: STATIC)
+    with pytest.raises(KmsError, match=r"no connection to 127\.0\.0\.1") as caught:
+        await kms.sign(KEY, ES256, message=b"claim", timeout=5)
+    await kms.close()
+    assert (caught.value.reason, caught.value.attempts) == (Reason.KmsUnavailable, ())
+
+
+async def test_an_outage_is_tried_again_and_every_request_is_recorded() -> None:
+    async with kms_on(error_reply("KMSInternalException"), raw_reply(http(503, b"")), GOOD, retries=2) as (kms, _):
+        answer = await kms.sign(KEY, ES256, message=b"claim", timeout=5)
+    signatures.verify(PRIVATE_KEY.public_key(), ES256, answer.signature, message=b"claim")
+    assert outcomes(answer.attempts) == ["req-1:unknown", "req-1:unknown", "req-signed:signed"]
+
+
+@pytest.mark.parametrize("code", ["ThrottlingException", "AccessDeniedException", "DisabledException"])
+async def test_an_answer_is_final_unless_it_is_an_outage(code: str) -> None:
+    async with kms_on(error_reply(code), GOOD, retries=2) as (kms, server):
+        with pytest.raises(KmsError) as caught:
+            await kms.sign(KEY, ES256, message=b"claim", timeout=5)
+    assert len(server.received) == 1
+    assert outcomes(caught.value.attempts) == ["req-1:failed"]
+    assert caught.value.request_id == "req-1"
+
+
+async def test_a_connection_that_went_stale_is_replaced_once() -> None:
+    async with kms_on(GOOD, raw_reply(None), GOOD) as (kms, server):
+        await kms.sign(KEY, ES256, message=b"first", timeout=5)
+        answer = await kms.sign(KEY, ES256, message=b"second", timeout=5)
+    assert outcomes(answer.attempts) == ["None:unknown", "req-signed:signed"]
+    assert server.connections == 2
+
+
+async def test_cancelled_calls_leave_the_pool_usable() -> None:
+    async with kms_on(GOOD, *[raw_reply(HANG)] * 8, GOOD) as (kms, server):
+        await kms.sign(KEY, ES256, message=b"first", timeout=5)
+        calls = [asyncio.create_task(kms.sign(KEY, ES256, message=b"x", timeout=5)) for _ in range(8)]
+        await server.wait_for(9)
+        for call in calls:
+            call.cancel()
+        await asyncio.gather(*calls, return_exceptions=True)
+        answer = await kms.sign(KEY, ES256, message=b"last", timeout=5)
+    signatures.verify(PRIVATE_KEY.public_key(), ES256, answer.signature, message=b"last")
+
+
+async def test_connections_are_kept() -> None:
+    async with kms_on(GOOD) as (kms, server):
+        for _ in range(5):
+            await kms.sign(KEY, ES256, message=b"claim", timeout=5)
+    assert server.connections == 1
+
+
+async def test_the_callers_deadline_ends_all_retries() -> None:
+    async with kms_on(raw_reply(HANG), retries=5, patience=0.1) as (kms, server):
+        with pytest.raises(KmsError) as caught:
+            await kms.sign(KEY, ES256, message=b"claim", timeout=0.25)
+    assert caught.value.reason is Reason.KmsDeadlineExceeded
+    assert caught.value.retry_after is None
+    assert 1 <= len(server.received) <= len(caught.value.attempts) <= 3
+    assert {attempt.outcome for attempt in caught.value.attempts} == {"unknown"}
+
+
+async def test_without_time_nothing_is_sent() -> None:
+    async with kms_on(GOOD) as (kms, server):
+        with pytest.raises(KmsError) as caught:
+            await kms.sign(KEY, ES256, message=b"claim", timeout=0)
+    assert (caught.value.reason, server.received) == (Reason.KmsDeadlineExceeded, [])
+
+
+async def test_a_replica_signs_when_the_first_region_hangs() -> None:
+    async with kms_on(raw_reply(HANG), GOOD, patience=0.1) as (kms, server):
+        answer = await kms.sign(MULTI_KEY, ES256, message=b"claim", timeout=5)
+    assert answer.key_arn == REPLICA
+    assert [request.fields["KeyId"] for request in server.received] == [MULTI.text, REPLICA.text]
+    assert "/eu-west-1/kms/" in server.received[1].headers["authorization"]
+    assert outcomes(answer.attempts) == ["None:unknown", "req-signed:signed"]
+
+
+async def test_a_replica_answers_for_the_key_in_its_own_region() -> None:
+    reply = public_key_reply(PRIVATE_KEY, REPLICA.text)
+    async with kms_on(raw_reply(None), raw_reply(None), reply) as (kms, _):
+        answer = await kms.get_public_key(MULTI_KEY, timeout=5)
+    assert answer.key_arn == MULTI
+
+
+@pytest.mark.parametrize("replica", [OTHER.replace("central", "west"), REPLICA.text.replace("1111", "9999")])
+async def test_what_is_no_replica_is_refused_before_any_call(replica: str) -> None:
+    key = dataclasses.replace(MULTI_KEY, replicas=(KeyArn(replica),))
+    async with kms_on(GOOD) as (kms, server):
+        for call in (kms.sign(key, ES256, message=b"claim", timeout=5), kms.get_public_key(key, timeout=5)):
+            with pytest.raises(KmsError, match=r"not a replica of .* correct spec\.aws\.replicas") as caught:
+                await call
+            assert caught.value.reason is Reason.KeyInvalid
+    assert server.received == []
+
+
+PUBLIC_KEYS = {
+    "other key": public_key_reply(PRIVATE_KEY, OTHER),
+    "alias": public_key_reply(PRIVATE_KEY, ALIAS.text),
+    "no ARN": public_key_reply(PRIVATE_KEY, "k-1"),
+    "no key": public_key_reply(PRIVATE_KEY, ARN.text, PublicKey=None),
+    "not DER": public_key_reply(PRIVATE_KEY, ARN.text, PublicKey="AAAA"),
+    "no spec": public_key_reply(PRIVATE_KEY, ARN.text, KeySpec=None),
+}
+
+
+@pytest.mark.parametrize("reply", PUBLIC_KEYS.values(), ids=PUBLIC_KEYS.keys())
+async def test_a_public_key_that_kms_would_not_give_is_refused(reply: Reply) -> None:
+    async with kms_on(reply) as (kms, _):
+        with pytest.raises(KmsError) as caught:
+            await kms.get_public_key(KEY, timeout=5)
+    assert caught.value.reason is Reason.KmsAnswerInvalid
+
+
+@pytest.mark.parametrize(
+    "arn", [f"{PLACE.replace('central', 'west')}:key/k-1", f"{PLACE.replace('1111', '9999')}:key/k-1"]
+)
+async def test_an_alias_resolves_only_within_its_region_and_account(arn: str) -> None:
+    async with kms_on(public_key_reply(PRIVATE_KEY, arn)) as (kms, _):
+        with pytest.raises(KmsError, match="from another key"):
+            await kms.get_public_key(dataclasses.replace(KEY, arn=ALIAS), timeout=5)
+
+
+async def test_an_endpoint_that_ignores_dry_run_is_refused() -> None:
+    async with kms_on(GOOD) as (kms, _):
+        with pytest.raises(KmsError, match="ignored DryRun") as caught:
+            await kms.try_sign(KEY, ES256, timeout=5)
+    assert caught.value.reason is Reason.KmsAnswerInvalid
+    assert outcomes(caught.value.attempts) == ["req-signed:unknown"]
+
+
+async def test_a_refusal_names_key_action_reason_and_remedy_but_not_the_words_of_aws() -> None:
+    refusal = await refusal_of(error_reply("DisabledException", "message with a secret"))
+    assert refusal.message == (
+        f"key team/photo: kms:Sign on {ARN}: DisabledException. The KMS key is disabled. The key's owner enables it."
+    )
+    assert refusal.metadata == {"key": "team/photo", "action": "kms:Sign", "resource": ARN.text}
+
+
+async def test_the_request_is_signed_and_carries_the_digest_only() -> None:
+    async with kms_on(GOOD) as (kms, server):
+        await kms.sign(KEY, ES256, message=b"claim", timeout=5)
+    (request,) = server.received
+    assert request.headers["x-amz-target"] == "TrentService.Sign"
+    assert request.headers["x-amz-security-token"] == "token"
+    assert request.fields == {
+        "KeyId": ARN.text,
+        "Message": base64.b64encode(hashlib.sha256(b"claim").digest()).decode(),
+        "MessageType": "DIGEST",
+        "SigningAlgorithm": "ECDSA_SHA_256",
+    }
