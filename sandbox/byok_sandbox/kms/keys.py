@@ -114,14 +114,14 @@ class SoftwareKey:
     def check(self, algorithm: str, message: bytes, message_type: MessageType) -> None:
         """Raise the KeyMaterialError with which `sign` and `verify` would refuse this message, and do nothing else."""
         if algorithm not in self.algorithms:
-            raise AlgorithmMismatchError(f"Algorithm {algorithm} is not valid for a key of spec {self.spec}.")
+            raise AlgorithmMismatchError(f"Algorithm {algorithm} is incompatible with key spec {self.spec}.")
         if algorithm == "ED25519_PH_SHA_512":
             raise NotEmulatedError("The sandbox does not sign with ED25519_PH_SHA_512; C2PA does not allow it.")
         if not 0 < len(message) <= MESSAGE_LIMIT:
             raise MessageRefusedError(f"Message must have 1 to {MESSAGE_LIMIT} bytes, not {len(message)}.")
         if message_type == "DIGEST":
             if algorithm == "ED25519_SHA_512":
-                raise MessageRefusedError("Algorithm ED25519_SHA_512 takes MessageType RAW only.")
+                raise MessageRefusedError(f"Message type DIGEST is incompatible with algorithm {algorithm}.")
             if len(message) != _hash_of(algorithm).digest_size:
                 raise MessageRefusedError(f"Digest is invalid length for algorithm {algorithm}.")
 

@@ -1,0 +1,129 @@
+"""What the sandbox needs and AWS has not: identities and access keys made by a call, and the event log read at once.
+
+Everything under `/_sandbox/` but `ready` wants `Authorization: Bearer <control token>`.
+"""
+
+import hmac
+from typing import Any, TypeVar
+
+from aiohttp import web
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic.alias_generators import to_camel
+
+from byok_sandbox.kms.front import Front, State
+from byok_sandbox.kms.identities import AccessKey, Identity
+from byok_sandbox.kms.policies import parse_policy
+
+PREFIX = "/_sandbox"
+
+_ARN_LIMIT = 2048
+_COUNT_DIGITS = 12
+
+
+class _Document(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, alias_generator=to_camel, populate_by_name=True)
+
+
+class IdentityDocument(_Document):
+    """A role or user to be known: body of `PUT /_sandbox/identities`."""
+
+    arn: str = Field(max_length=_ARN_LIMIT)
+    actions: tuple[str, ...] = ()
+    tags: dict[str, str] = Field(default_factory=dict)
+    trust_policy: str | None = None
+    max_session_seconds: int = Field(default=3600, ge=3600, le=43_200)
+
+
+class AccessKeyDocument(_Document):
+    """Credentials to be made: body of `POST /_sandbox/access-keys`."""
+
+    arn: str = Field(max_length=_ARN_LIMIT)
+    session_name: str = Field(default="sandbox", pattern=r"^[A-Za-z0-9_+=,.@-]{2,64}$")
+    expires_in: float | None = None
+    """Seconds from now; None for credentials that stay."""
+
+
+DocumentType = TypeVar("DocumentType", bound=_Document)
+
+
+class Control:
+    """The handlers under `/_sandbox/`."""
+
+    def __init__(self, token: str, state: State, front: Front) -> None:
+        self._token = token
+        self._state = state
+        self._front = front
+
+    def add_to(self, router: web.UrlDispatcher) -> None:
+        """Register the handlers."""
+        router.add_get(f"{PREFIX}/ready", self._ready)
+        router.add_put(f"{PREFIX}/identities", self._put_identity)
+        router.add_post(f"{PREFIX}/access-keys", self._issue)
+        router.add_get(f"{PREFIX}/events", self._list_events)
+
+    async def _ready(self, _: web.Request) -> web.Response:
+        await self._front.ready()
+        return web.json_response({"ready": True})
+
+    async def _put_identity(self, request: web.Request) -> web.Response:
+        document = await self._read(request, IdentityDocument)
+        try:
+            self._state.directory.put(_identity(document))
+        except ValueError as error:
+            raise _bad_request(str(error)) from error
+        return web.json_response({"arn": document.arn})
+
+    async def _issue(self, request: web.Request) -> web.Response:
+        document = await self._read(request, AccessKeyDocument)
+        expires_at = None if document.expires_in is None else self._state.clock() + document.expires_in
+        try:
+            key = self._state.directory.issue(document.arn, session_name=document.session_name, expires_at=expires_at)
+        except KeyError as error:
+            raise _bad_request(f"{document.arn} is unknown: PUT it to {PREFIX}/identities first") from error
+        return web.json_response(credentials_of(key))
+
+    async def _list_events(self, request: web.Request) -> web.Response:
+        self._authorize(request)
+        since = request.query.get("since", "0")
+        if not since.isdecimal() or len(since) > _COUNT_DIGITS:
+            raise _bad_request("'since' must be a count of events")
+        return web.json_response({"events": self._state.events.since(int(since))})
+
+    async def _read(self, request: web.Request, model: type[DocumentType]) -> DocumentType:
+        self._authorize(request)
+        try:
+            return model.model_validate_json(await request.read())
+        except ValidationError as error:
+            first = error.errors(include_input=False, include_url=False)[0]
+            where = ".".join(str(part) for part in first["loc"]) or "body"
+            raise _bad_request(f"{where}: {first['msg']}") from error
+
+    def _authorize(self, request: web.Request) -> None:
+        given = request.headers.get("Authorization", "").encode()
+        if not hmac.compare_digest(given, f"Bearer {self._token}".encode()):
+            raise web.HTTPUnauthorized(text="the control token is missing or wrong")
+
+
+def credentials_of(key: AccessKey) -> dict[str, Any]:
+    """Write an access key as the control answers it; secret."""
+    return {
+        "arn": key.caller.arn,
+        "accessKeyId": key.access_key_id,
+        "secretAccessKey": key.secret_access_key,
+        "sessionToken": key.session_token,
+        "expiresAt": key.expires_at,
+    }
+
+
+def _identity(document: IdentityDocument) -> Identity:
+    return Identity(
+        document.arn,
+        actions=document.actions,
+        tags=document.tags,
+        trust_policy=None if document.trust_policy is None else parse_policy(document.trust_policy),
+        max_session_seconds=document.max_session_seconds,
+    )
+
+
+def _bad_request(text: str) -> web.HTTPBadRequest:
+    return web.HTTPBadRequest(text=text)
