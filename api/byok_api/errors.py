@@ -203,6 +203,11 @@ class Reason(Enum):
         "KMS refuses the grant token.",
         "The key's owner grants anew.",
     )
+    PermissionsTooBroad = _row(
+        StatusCode.FAILED_PRECONDITION,
+        "A probe on request found that the signer may do more with the KMS key than it needs.",
+        "The key's owner takes all but kms:Sign and kms:GetPublicKey from the signer's role.",
+    )
     KmsThrottled = _row(
         StatusCode.RESOURCE_EXHAUSTED,
         "The account's KMS quota is used up.",

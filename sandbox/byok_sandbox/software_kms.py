@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from byok_api.algorithms import SigningAlgorithm, algorithms_of
 from byok_api.errors import Reason
+from byok_api.keypolicy import Grantee, session_tags
 from byok_api.references import KeyArn
 from byok_api.signatures import p1363_from_der
 from byok_sandbox.kms.keys import AlgorithmMismatchError, SoftwareKey
@@ -27,6 +28,7 @@ from byok_signer.kms.port import (
 
 ACCOUNT = "111122223333"
 SIGNER = f"arn:aws:iam::{ACCOUNT}:role/byok-signer"
+INSTALLATION = "sandbox"
 GRANTED = frozenset({"Sign", "GetPublicKey"})
 
 
@@ -147,9 +149,11 @@ class SoftwareKms:
         stored, request_id = self.keys.use(key, "DescribeKey", key.arn, timeout)
         return KeyDescription(stored.arn, stored.state, "AWS_KMS", "/mrk-" in stored.arn.text, request_id)
 
-    async def principal(self, key: KeyHandle, *, timeout: float) -> str:  # noqa: ARG002 - the port's; always known
-        """Name the ARN of the identity that calls KMS for this key, which its policy must name."""
-        return key.role_arn or SIGNER
+    async def grantee(self, key: KeyHandle, *, timeout: float) -> Grantee:  # noqa: ARG002 - the port's; always known
+        """Name the identity that calls KMS for this key, which its policy must allow."""
+        if key.role_arn is None:
+            return Grantee(SIGNER)
+        return Grantee(key.role_arn, session_tags(INSTALLATION, key.name), assumed_by=SIGNER)
 
     async def close(self) -> None:
         """Do nothing: there are no connections."""

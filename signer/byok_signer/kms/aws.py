@@ -9,6 +9,7 @@ from http import HTTPStatus
 
 from byok_api.algorithms import SigningAlgorithm
 from byok_api.errors import Reason
+from byok_api.keypolicy import Grantee, session_tags
 from byok_api.references import KeyArn
 from byok_signer.kms import answers
 from byok_signer.kms.calls import Call, Caller, Read, T
@@ -83,10 +84,12 @@ class AwsKms:
         call = self._call(key, "DescribeKey", (key.arn,), {}, read)
         return (await self._caller.run(call, timeout=timeout))[0]
 
-    async def principal(self, key: KeyHandle, *, timeout: float) -> str:
-        """Name the ARN of the identity that calls KMS for this key, which its policy must name."""
-        role = self._role_of(key)
-        return role if role is not None else await self._sts.own_arn(key, timeout=timeout)
+    async def grantee(self, key: KeyHandle, *, timeout: float) -> Grantee:
+        """Name the identity that calls KMS for this key, which its policy must allow."""
+        own, role = await self._sts.own_arn(key, timeout=timeout), self._role_of(key)
+        if role is None:
+            return Grantee(own)
+        return Grantee(role, session_tags(self._config.installation, key.name), assumed_by=own)
 
     async def close(self) -> None:
         """Drop connections; calls in flight fail."""

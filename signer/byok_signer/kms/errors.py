@@ -104,6 +104,9 @@ VERDICTS: Mapping[str, Verdict] = MappingProxyType(
     },
 )
 
+ASSUME_ROLE = "sts:AssumeRole"
+"""`Action.operation` of what is asked of STS for a key."""
+
 EXPIRED_CODES = frozenset({"ExpiredTokenException", "ExpiredToken"})
 # AWS has no code for a clock that is off: it is a bad signature whose message begins so.
 _SIGNATURE_CODES = frozenset({"InvalidSignatureException", "SignatureDoesNotMatch"})

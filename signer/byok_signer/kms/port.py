@@ -10,6 +10,7 @@ from enum import StrEnum
 from typing import Protocol
 
 from byok_api.algorithms import SigningAlgorithm
+from byok_api.keypolicy import Grantee
 from byok_api.references import KeyArn, ObjectName
 
 
@@ -150,8 +151,8 @@ class Kms(Protocol):
         """Read facts that are nice to know; expect `KeyAccessDenied`."""
         ...
 
-    async def principal(self, key: KeyHandle, *, timeout: float) -> str:
-        """Name the ARN of the identity that calls KMS for this key, which its policy must name."""
+    async def grantee(self, key: KeyHandle, *, timeout: float) -> Grantee:
+        """Name the identity that calls KMS for this key, which its policy must allow."""
         ...
 
     async def close(self) -> None:

@@ -11,9 +11,10 @@ from dataclasses import dataclass, field
 from urllib.parse import urlencode
 from xml.etree import ElementTree as ET
 
+from byok_api.keypolicy import session_tags
 from byok_api.references import KeyArn, ObjectName
 from byok_signer.kms.credentials import SingleFlight
-from byok_signer.kms.errors import Action, KmsError
+from byok_signer.kms.errors import ASSUME_ROLE, Action, KmsError
 from byok_signer.kms.port import KeyHandle
 from byok_signer.kms.sigv4 import Credentials
 from byok_signer.kms.sts import VERSION
@@ -107,11 +108,7 @@ class AssumedRoles:
         session.renew_at = session.ends_at - _RENEW_AHEAD
 
     def _request(self, who: _Who) -> bytes:
-        tags = {
-            "byok-cluster": self._installation,
-            "byok-namespace": who.key.namespace,
-            "byok-key": who.key.name,
-        }
+        tags = session_tags(self._installation, who.key)
         fields = {
             "Action": "AssumeRole",
             "Version": VERSION,
@@ -146,7 +143,7 @@ class RoleIdentity:
 
 
 def _action(who: _Who) -> Action:
-    return Action(who.key, "sts:AssumeRole", who.role_arn)
+    return Action(who.key, ASSUME_ROLE, who.role_arn)
 
 
 def _parse(action: Action, answer: bytes) -> tuple[Credentials, float]:

@@ -13,6 +13,7 @@ from yarl import URL
 
 ANSWER_LIMIT = 128 * 1024
 """Bytes; KMS's longest answer of those used here, a key policy, is 32 KiB before it is escaped."""
+_USER_AGENT = "byok-signer"
 _CONNECTIONS = 512
 _KEEP_ALIVE = 20.0
 _REQUEST_ID = re.compile(r"[A-Za-z0-9-]{1,128}")
@@ -65,7 +66,9 @@ class Transport:
                 connector=aiohttp.TCPConnector(limit=_CONNECTIONS, keepalive_timeout=_KEEP_ALIVE, ssl=self._tls),
                 cookie_jar=aiohttp.DummyCookieJar(),
                 timeout=aiohttp.ClientTimeout(total=None, sock_connect=None),
-                skip_auto_headers=("User-Agent", "Accept", "Accept-Encoding"),
+                # CloudTrail shows it beside every call.
+                headers={"User-Agent": _USER_AGENT},
+                skip_auto_headers=("Accept", "Accept-Encoding"),
                 auto_decompress=False,
             )
         return self._session
