@@ -1,0 +1,118 @@
+"""What a failed call means, and whether to try again: pure, from the parts of a gRPC status."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import grpc
+from google.protobuf.message import DecodeError
+from google.rpc.error_details_pb2 import ErrorInfo, RetryInfo
+from google.rpc.status_pb2 import Status
+
+from byok_api.errors import ERROR_DOMAIN, Reason, Refusal
+
+DETAILS_KEY = "grpc-status-details-bin"
+REBUILD = frozenset({Reason.RecipeChanged, Reason.CertificateChanged})
+"""Reasons after which a manifest is composed again, once."""
+
+_BACKOFF_BASE = 0.1
+_BACKOFF_LIMIT = 2.0
+_JITTER = 0.25
+_NO_DETAILS = {
+    grpc.StatusCode.UNIMPLEMENTED: (Reason.SignerUnreachable, "what answers there is no signer of this version"),
+    grpc.StatusCode.UNAUTHENTICATED: (Reason.TokenInvalid, "something before the signer refused the token"),
+    grpc.StatusCode.RESOURCE_EXHAUSTED: (Reason.ClaimRefused, "the message is larger than the signer takes"),
+    grpc.StatusCode.DEADLINE_EXCEEDED: (Reason.SignerUnreachable, "the signer did not answer in time"),
+}
+
+
+class SignerError(Refusal):
+    """The signer refused, or could not be reached."""
+
+    def __init__(self, reason: Reason, message: str, *, code: grpc.StatusCode, retry_after: float | None) -> None:
+        super().__init__(reason, message, retry_after=retry_after)
+        self.code = code
+        self.is_transport_failure = False
+        """Whether no signer answered, so that another replica may."""
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A gRPC call that ended without an answer."""
+
+    code: grpc.StatusCode
+    details: str
+    trailers: Iterable[tuple[str, str | bytes]]
+
+
+def error_of(failure: Failure, address: str) -> SignerError:
+    """Read the signer's ErrorInfo and RetryInfo, or tell what it means that there are none."""
+    status = _status_of(failure.trailers)
+    info, retry = ErrorInfo(), RetryInfo()
+    for detail in status.details:
+        if detail.Is(ErrorInfo.DESCRIPTOR):
+            detail.Unpack(info)
+        elif detail.Is(RetryInfo.DESCRIPTOR):
+            detail.Unpack(retry)
+    if info.domain != ERROR_DOMAIN:
+        return _without_details(failure, address)
+    delay = retry.retry_delay.seconds + retry.retry_delay.nanos / 1e9 if retry.HasField("retry_delay") else None
+    reason = Reason.__members__.get(info.reason, Reason.Internal)
+    message = failure.details if info.reason in Reason.__members__ else f"{info.reason}: {failure.details}"
+    error = SignerError(reason, message, code=failure.code, retry_after=delay)
+    error.metadata = dict(info.metadata)
+    return error
+
+
+def _status_of(trailers: Iterable[tuple[str, str | bytes]]) -> Status:
+    for key, value in trailers:
+        if key == DETAILS_KEY and isinstance(value, bytes):
+            try:
+                return Status.FromString(value)
+            except DecodeError:
+                break
+    return Status()
+
+
+def _without_details(failure: Failure, address: str) -> SignerError:
+    if failure.code is grpc.StatusCode.UNAVAILABLE:
+        if _is_certificate_failure(failure.details):
+            return SignerError(
+                Reason.ConfigurationInvalid,
+                f"the TLS certificate of {address} is not trusted, or is another host's: {failure.details[:300]}",
+                code=failure.code,
+                retry_after=None,
+            )
+        error = SignerError(
+            Reason.SignerUnreachable,
+            f"no signer answers at {address}: {failure.details[:300]}",
+            code=failure.code,
+            retry_after=None,
+        )
+        error.is_transport_failure = True
+        return error
+    reason, meaning = _NO_DETAILS.get(failure.code, (Reason.Internal, "the signer failed"))
+    return SignerError(
+        reason,
+        f"{meaning}: {address} answered {failure.code.name}: {failure.details[:300]}",
+        code=failure.code,
+        retry_after=None,
+    )
+
+
+def _is_certificate_failure(details: str) -> bool:
+    # gRPC has no status of its own for it; these are BoringSSL's and gRPC's words.
+    return "CERTIFICATE_VERIFY_FAILED" in details or "Peer name" in details
+
+
+def retry_delay(error: SignerError, attempt: int, remaining: float, chance: float) -> float | None:
+    """Say how many seconds to wait before attempt number `attempt` + 1, or None to give up.
+
+    `chance` is uniform in [0, 1): it spreads the clients of a signer that comes back.
+    """
+    if error.retry_after is not None:
+        delay = error.retry_after * (1 + _JITTER * chance)
+    elif error.is_transport_failure:
+        delay = min(_BACKOFF_LIMIT, _BACKOFF_BASE * 2 ** min(attempt, 16)) * (0.5 + chance / 2)
+    else:
+        return None
+    return delay if delay < remaining else None
