@@ -1,8 +1,8 @@
 """Verification of a trail: every altered, missing, repeated, reordered or replaced line is found, and where it is.
 
 A trail is what a file or a log collector holds: the chains of several writers, one after the other (each chain start
-names the chain that it continues) or mixed. What no reader of the trail alone can see is that its last lines are gone:
-compare the heads in the report with an audit id known from elsewhere.
+names the chain that it continues) or mixed. What no reader of the trail alone can see is that its last lines are gone,
+or that all from some record on was made anew: compare the heads in the report with audit ids known from elsewhere.
 """
 
 from collections import Counter
@@ -120,6 +120,8 @@ class _Chain:
     head: Head
     stray: Head | None = None
     """Where a displaced run of records has got to: the run is one finding, not one for each of its lines."""
+    successor: int | None = None
+    """Line of the chain start that continues this chain, after which it has ended."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,14 +221,21 @@ class _Verifier:
         before = self._chains.get(predecessor.writer)
         if before is None:
             self._report(FindingKind.PREDECESSOR_MISSING, f"the chain up to {predecessor}, continued here, is missing")
-        elif predecessor.sequence < before.head.sequence:
+            return
+        if predecessor.sequence < before.head.sequence:
             message = f"{before.head.id} on line {before.last_line} comes after {predecessor}, where this chain goes on"
             self._report(FindingKind.OUT_OF_ORDER, message)
+        elif before.successor is not None:
+            self._report(FindingKind.OUT_OF_ORDER, f"line {before.successor} already continues {predecessor}")
         else:
             self._link(before, predecessor.sequence, record)
+        before.successor = self._line
 
     def _extend(self, chain: _Chain, record: AuditRecord) -> None:
         if record.sequence > chain.head.sequence:
+            if chain.successor is not None:
+                message = f"{record.head.id} goes on with a chain that ended before line {chain.successor}"
+                self._report(FindingKind.OUT_OF_ORDER, message)
             self._link(chain, record.sequence - 1, record)
             chain.head, chain.last_line = record.head, self._line
             return

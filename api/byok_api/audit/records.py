@@ -15,6 +15,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
+from json.encoder import encode_basestring_ascii as _quote
+from operator import attrgetter
 from types import MappingProxyType
 from typing import Any, Self
 
@@ -44,12 +46,13 @@ _TEXT_LIMITS: Mapping[str, int] = MappingProxyType(
         "reason": 64,
     },
 )
+_TEXT_KEYS = tuple(f',"{name}":' for name in _TEXT_LIMITS)
+_texts_of = attrgetter(*_TEXT_LIMITS)
 _START = b'{"schema":'
 _TRAILER = re.compile(rb',"hash":"([0-9a-f]{64})"\}')
 _TRAILER_SIZE = len(',"hash":""}') + 64
 _HASH = re.compile(r"[0-9a-f]{64}")
 _WRITER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
-_encode = json.JSONEncoder(separators=(",", ":"), check_circular=False, allow_nan=False).encode
 
 
 class Kind(StrEnum):
@@ -171,8 +174,7 @@ class AuditEvent:
     """Refusals of this caller, since its record before, that were counted but not recorded."""
 
     def __post_init__(self) -> None:
-        for name, limit in _TEXT_LIMITS.items():
-            text = getattr(self, name)
+        for (name, limit), text in zip(_TEXT_LIMITS.items(), _texts_of(self), strict=True):
             if text is not None and len(text) > limit:
                 object.__setattr__(self, name, text[: limit - 1] + "…")
         for digest in (self.recipe_hash, self.claim_sha256):
@@ -265,19 +267,13 @@ def seal(event: AuditEvent, head: Head, *, time: datetime) -> tuple[bytes, Head]
 
 
 def _line(event: AuditEvent | ChainStart, head: Head, time: datetime) -> tuple[bytes, Head]:
+    # Put together by hand, since it is done for every signature: a JSON encoder takes half as long again.
     sequence = head.sequence + 1
-    fields: dict[str, Any] = {
-        "schema": SCHEMA,
-        "writer": head.writer,
-        "sequence": sequence,
-        "previous": head.hash,
-        "time": _timestamp(time),
-    }
-    if isinstance(event, AuditEvent):
-        _add_event(fields, event)
-    else:
-        _add_start(fields, event)
-    body = _encode(fields)[:-1].encode("ascii")
+    what = _event_json(event) if isinstance(event, AuditEvent) else _start_json(event)
+    body = (
+        f'{{"schema":{SCHEMA},"writer":"{head.writer}","sequence":{sequence},"previous":"{head.hash}",'
+        f'"time":"{_timestamp(time)}","kind":{what}'
+    ).encode("ascii")
     digest = hashlib.sha256(body).hexdigest()
     return b'%b,"hash":"%b"}\n' % (body, digest.encode("ascii")), Head(head.writer, sequence, digest)
 
@@ -288,29 +284,27 @@ def _timestamp(time: datetime) -> str:
     return time.isoformat(timespec="microseconds")[:-6] + "Z"
 
 
-def _add_event(fields: dict[str, Any], event: AuditEvent) -> None:
-    fields["kind"] = event.kind
-    for name in _TEXT_LIMITS:
-        text = getattr(event, name)
-        if text is not None:
-            fields[name] = text
+def _event_json(event: AuditEvent) -> str:
+    parts = [f'"{event.kind}"']
+    parts += [key + _quote(text) for key, text in zip(_TEXT_KEYS, _texts_of(event), strict=True) if text is not None]
     if event.guarded is not None:
-        fields["guarded"] = event.guarded
+        parts.append(',"guarded":true' if event.guarded else ',"guarded":false')
     if event.attempts:
-        fields["attempts"] = [
-            {"kms_request_id": (attempt.kms_request_id or "")[:REQUEST_ID_LIMIT] or None, "outcome": attempt.outcome}
-            for attempt in event.attempts
-        ]
+        parts.append(f',"attempts":[{",".join(map(_attempt_json, event.attempts))}]')
     if event.suppressed:
-        fields["suppressed"] = event.suppressed
+        parts.append(f',"suppressed":{event.suppressed}')
+    return "".join(parts)
 
 
-def _add_start(fields: dict[str, Any], start: ChainStart) -> None:
-    fields["kind"] = Kind.CHAIN_START
-    if start.predecessor:
-        fields["predecessor"] = str(start.predecessor)
-    if start.torn:
-        fields["torn"] = [{"size": line.size, "sha256": line.sha256} for line in start.torn]
+def _attempt_json(attempt: Attempt) -> str:
+    request_id = _quote(attempt.kms_request_id[:REQUEST_ID_LIMIT]) if attempt.kms_request_id else "null"
+    return f'{{"kms_request_id":{request_id},"outcome":"{attempt.outcome}"}}'
+
+
+def _start_json(start: ChainStart) -> str:
+    predecessor = f',"predecessor":"{start.predecessor}"' if start.predecessor else ""
+    torn = ",".join(f'{{"size":{line.size},"sha256":"{line.sha256}"}}' for line in start.torn)
+    return f'"{Kind.CHAIN_START}"{predecessor}' + (f',"torn":[{torn}]' if torn else "")
 
 
 def read_record(line: bytes) -> AuditRecord:

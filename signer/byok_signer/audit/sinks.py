@@ -97,7 +97,8 @@ class _GroupCommit:
             raise self._refusal(f"is behind: {MAX_PENDING} records wait to be written", retry_after=1.0)
 
     async def append(self, event: AuditEvent) -> AuditId:
-        durable = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        durable = loop.create_future()
         with self._condition:
             # What KMS has done is recorded as long as there is hope; where nothing was done yet, nothing need pile up.
             if self._failure is not None or self._closing or event.kind in (Kind.INTENT, Kind.REFUSAL):
@@ -106,7 +107,7 @@ class _GroupCommit:
             place = self._head.id
             self._pending.append(_Pending(line, time.monotonic(), durable))
             if len(self._pending) == 1:
-                self._condition.notify()
+                loop.call_soon(self._wake)
         await durable
         return place
 
@@ -129,6 +130,10 @@ class _GroupCommit:
     def _refusal(self, message: str, *, retry_after: float | None = None) -> Refusal:
         return Refusal(Reason.AuditUnavailable, f"{self._name} {message}", retry_after=retry_after)
 
+    def _wake(self) -> None:
+        with self._condition:
+            self._condition.notify()
+
     def _run(self) -> None:
         try:
             while self._take():
@@ -143,7 +148,9 @@ class _GroupCommit:
 
     def _take(self) -> bool:
         with self._condition:
-            self._condition.wait_for(lambda: self._pending or self._closing)
+            # Looks once a second even if nobody wakes it: an event loop that was stopped no longer does.
+            while not self._condition.wait_for(lambda: self._pending or self._closing, timeout=1.0):
+                pass
             self._batch, self._pending = self._pending, []
             return bool(self._batch)
 
