@@ -1,0 +1,60 @@
+"""A client of the sandbox-only calls of an emulated KMS that runs as another process."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.error import HTTPError
+from urllib.request import Request, urlopen
+
+from byok_sandbox.kms.control import PREFIX
+
+_TIMEOUT_SECONDS = 30.0
+
+
+class ControlError(Exception):
+    """The emulator refused a sandbox-only call; the message is what it answered."""
+
+
+@dataclass(frozen=True)
+class ControlClient:
+    """Makes identities and credentials, and reads the event log; blocking."""
+
+    address: str
+    """As the emulator printed it, `http://host:port`."""
+    token: str = field(repr=False)
+
+    def wait_until_ready(self) -> None:
+        """Return once calls of KMS are answered without delay."""
+        self._call("GET", "ready")
+
+    def put_identity(self, arn: str, **attributes: object) -> None:
+        """Make a role or user known, or change it.
+
+        `attributes` are the fields of `control.IdentityDocument`: actions, tags, trust_policy, max_session_seconds.
+        """
+        self._call("PUT", "identities", {"arn": arn, **attributes})
+
+    def issue(self, arn: str, **attributes: object) -> dict[str, Any]:
+        """Make credentials for an identity: arn, accessKeyId, secretAccessKey, sessionToken and expiresAt (or None).
+
+        `attributes` are the fields of `control.AccessKeyDocument`: session_name, expires_in (seconds).
+        """
+        return self._call("POST", "access-keys", {"arn": arn, **attributes})
+
+    def events(self, since: int = 0) -> list[dict[str, Any]]:
+        """List the events after the first `since`, as CloudTrail would."""
+        return list(self._call("GET", f"events?since={since}")["events"])
+
+    def _call(self, method: str, path: str, document: Mapping[str, object] | None = None) -> dict[str, Any]:
+        request = Request(  # noqa: S310 - the address is that of the sandbox, http on the loopback
+            f"{self.address}{PREFIX}/{path}",
+            data=None if document is None else json.dumps(document).encode(),
+            headers={"Authorization": f"Bearer {self.token}"},
+            method=method,
+        )
+        try:
+            with urlopen(request, timeout=_TIMEOUT_SECONDS) as answer:  # noqa: S310 - as above
+                return dict(json.load(answer))
+        except HTTPError as error:
+            raise ControlError(error.read(1000).decode(errors="replace")) from error
