@@ -1,0 +1,141 @@
+"""The claim guard: signs nothing but C2PA claims that carry the key's own chain and meet their recipe.
+
+A caller hands in the COSE Sig_structure: the very bytes that the signature is made over, so that nothing that is said
+besides can matter. The guard is an ordered list of small named checks (`CHECK_NAMES`), applied layer by layer: one is
+decoded only when the one around it has passed.
+"""
+
+import hashlib
+import hmac
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import cast
+
+from byok_api.errors import ClaimRefusal, Reason
+from byok_signer.guard.cbor import CLAIM, ENCODING_RULES, PROTECTED_HEADER, SIG_STRUCTURE, EncodingFault, Layer, decode
+from byok_signer.guard.checks import Check, Finding, run
+from byok_signer.guard.claim import Claim
+from byok_signer.guard.envelope import (
+    ENVELOPE_CHECKS,
+    ENVELOPE_SHAPE,
+    HEADER_CHECKS,
+    HEADER_SHAPE,
+    MESSAGE_CHECKS,
+    SIZE_LIMIT,
+    envelope_of,
+    header_of,
+)
+from byok_signer.guard.policy import ClaimPolicy, policy_for
+from byok_signer.guard.recipe import RECIPE_CHECKS
+from byok_signer.guard.structure import CLAIM_CHECKS, CLAIM_SHAPE, FIELD_CHECKS
+
+__all__ = ["CHECK_NAMES", "SIZE_LIMIT", "CheckedClaim", "ClaimPolicy", "check_claim", "check_digest", "policy_for"]
+
+
+@dataclass(frozen=True)
+class CheckedClaim:
+    """What the signer knows of a claim that has passed, for the answer and the audit record."""
+
+    manifest_id: str
+    """URN of the manifest."""
+    claim_sha256: str
+    """SHA-256 of the claim's bytes as they stand in the asset: 64 lower-case hexadecimal digits."""
+    labels: tuple[str, ...]
+    """Labels of its assertions, the created ones first."""
+    generator: str
+    """Name/version of the claim generator."""
+
+
+def check_claim(sig_structure: bytes, policy: ClaimPolicy) -> CheckedClaim:
+    """Pass a Sig_structure that may be signed; raises ClaimRefusal, and nothing else, whatever the bytes.
+
+    Reasons: CertificateChanged for another chain than the key's, RecipeNotMet, ClaimRefused for everything else.
+    """
+    run(MESSAGE_CHECKS, sig_structure, policy)
+    item = _decoded(sig_structure, SIG_STRUCTURE)
+    run(ENVELOPE_SHAPE, item, policy)
+    envelope = envelope_of(item)
+    run(ENVELOPE_CHECKS, envelope, policy)
+
+    # What is byte for byte the one header that these checks are about needs no looking into.
+    if envelope.protected != policy.protected_header:
+        item = _decoded(envelope.protected, PROTECTED_HEADER)
+        run(HEADER_SHAPE, item, policy)
+        run(HEADER_CHECKS, header_of(item), policy)
+
+    item = _decoded(envelope.claim, CLAIM)
+    run(CLAIM_SHAPE, item, policy)
+    fields = cast("Mapping[str, object]", item)
+    run(FIELD_CHECKS, fields, policy)
+    claim = Claim.parse(fields)
+    run(CLAIM_CHECKS, claim, policy)
+    run(RECIPE_CHECKS, claim, policy)
+    return CheckedClaim(
+        manifest_id=claim.manifest_id,
+        claim_sha256=hashlib.sha256(envelope.claim).hexdigest(),
+        labels=tuple(reference.label for reference in claim.references),
+        generator=claim.generator,
+    )
+
+
+def check_digest(digest: bytes, evidence: bytes, policy: ClaimPolicy) -> CheckedClaim:
+    """Pass a digest that is that of `evidence`, a Sig_structure that may be signed; raises ClaimRefusal only."""
+    checked = check_claim(evidence, policy)
+    run(DIGEST_CHECKS, (digest, evidence), policy)
+    return checked
+
+
+def _decoded(data: bytes, layer: Layer) -> object:
+    try:
+        return decode(data, layer)
+    except EncodingFault as fault:
+        expected = ENCODING_RULES[fault.rule]
+        raise ClaimRefusal(Reason.ClaimRefused, fault.rule, found=fault.found, expected=expected) from fault
+
+
+def _digest_algorithm(_: tuple[bytes, bytes], policy: ClaimPolicy) -> Finding | None:
+    if policy.algorithm.facts.digest_size is not None:
+        return None
+    return Finding("a digest", f"the Sig_structure itself: {policy.algorithm} signs no digests")
+
+
+def _digest_length(subject: tuple[bytes, bytes], policy: ClaimPolicy) -> Finding | None:
+    size = policy.algorithm.facts.digest_size
+    if len(subject[0]) == size:
+        return None
+    return Finding(f"{len(subject[0])} bytes", f"{size} bytes, as {policy.algorithm} demands")
+
+
+def _digest(subject: tuple[bytes, bytes], policy: ClaimPolicy) -> Finding | None:
+    digest, evidence = subject
+    if hmac.compare_digest(digest, policy.algorithm.digest(evidence)):
+        return None
+    return Finding("the digest of something else", f"the {policy.algorithm.facts.hash_name} of the evidence")
+
+
+DIGEST_CHECKS = (
+    Check[tuple[bytes, bytes]]("digest-algorithm", _digest_algorithm),
+    Check[tuple[bytes, bytes]]("digest-length", _digest_length),
+    Check[tuple[bytes, bytes]]("digest", _digest),
+)
+
+_LISTS: tuple[tuple[Check[object], ...], ...] = cast(
+    "tuple[tuple[Check[object], ...], ...]",
+    (
+        ENVELOPE_SHAPE,
+        ENVELOPE_CHECKS,
+        HEADER_SHAPE,
+        HEADER_CHECKS,
+        CLAIM_SHAPE,
+        FIELD_CHECKS,
+        CLAIM_CHECKS,
+        RECIPE_CHECKS,
+        DIGEST_CHECKS,
+    ),
+)
+CHECK_NAMES: tuple[str, ...] = (
+    *(check.name for check in MESSAGE_CHECKS),
+    *ENCODING_RULES,
+    *(check.name for checks in _LISTS for check in checks),
+)
+"""Every check in its order; those of the encoding apply to each layer before it is looked at."""

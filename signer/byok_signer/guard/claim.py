@@ -1,0 +1,75 @@
+"""A C2PA claim, version 2, as a typed value (C2PA 2.1, chapter 10: claim-map-v2)."""
+
+from collections.abc import Mapping
+from typing import NamedTuple, Self, TypedDict, cast
+
+from byok_api.assertions import label_base
+
+HARD_BINDING_PREFIX = "c2pa.hash."
+
+
+class ReferenceFields(TypedDict, total=False):
+    """A hashed-uri-map as it stands in a claim."""
+
+    url: str
+    alg: str
+    hash: bytes
+
+
+class AssertionReference(NamedTuple):
+    """A claim's word that an assertion in the same manifest has this (salted) hash."""
+
+    label: str
+    """Assertion label, with the `__N` of repeated ones."""
+    base: str
+    """The same without it."""
+    algorithm: str | None
+    """Hash algorithm: its own, else the claim's."""
+    hash: bytes
+
+    @classmethod
+    def parse(cls, fields: ReferenceFields, default: str | None) -> Self:
+        """Take a map that the checks of structure.py have passed."""
+        label = fields["url"].rpartition("/")[2]
+        base = label_base(label) if "__" in label else label
+        return cls(label, base, fields.get("alg", default), fields["hash"])
+
+
+class Claim(NamedTuple):
+    """What a claim says."""
+
+    manifest_id: str
+    """URN of the manifest, `urn:c2pa:<UUID>...`."""
+    generator: str
+    """Name of the claim generator, and `/version` where it gives one."""
+    icon: AssertionReference | None
+    created: tuple[AssertionReference, ...]
+    """Assertions attributed to the signer."""
+    gathered: tuple[AssertionReference, ...]
+    """Assertions that the claim carries without vouching for them."""
+    references: tuple[AssertionReference, ...]
+    """All of them, the created first."""
+    hard_bindings: tuple[AssertionReference, ...]
+    """Those of them that tie the manifest to the bytes of its asset."""
+
+    @classmethod
+    def parse(cls, fields: Mapping[str, object]) -> Self:
+        """Take a map that the checks of structure.py have passed: they have proved every type that is cast here."""
+        algorithm = cast("str | None", fields.get("alg"))
+        generator = cast("dict[str, object]", fields["claim_generator_info"])
+        version = generator.get("version")
+        icon = cast("ReferenceFields | None", generator.get("icon"))
+        listed = cast("list[ReferenceFields]", fields["created_assertions"])
+        created = tuple([AssertionReference.parse(reference, algorithm) for reference in listed])
+        listed = cast("list[ReferenceFields]", fields.get("gathered_assertions", []))
+        gathered = tuple([AssertionReference.parse(reference, algorithm) for reference in listed])
+        references = created + gathered
+        return cls(
+            manifest_id=cast("str", fields["signature"]).split("/")[2],
+            generator=f"{generator['name']}/{version}" if version else str(generator["name"]),
+            icon=None if icon is None else AssertionReference.parse(icon, algorithm),
+            created=created,
+            gathered=gathered,
+            references=references,
+            hard_bindings=tuple([one for one in references if one.base.startswith(HARD_BINDING_PREFIX)]),
+        )
