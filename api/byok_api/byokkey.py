@@ -104,9 +104,9 @@ class AwsKey(Model):
     ]
     replicas: Annotated[
         tuple[Annotated[str, StringConstraints(pattern=_REPLICA_PATTERN, max_length=200)], ...] | None,
-        UNIQUE,
         _ENFORCED,
         Field(max_length=8, description="ARNs of the key's multi-Region replicas, tried in this order."),
+        UNIQUE,
     ] = None
     assume_role: Annotated[AssumeRole | None, Field(description="Role to assume, for a key of another account.")] = None
     endpoint: Annotated[
@@ -164,9 +164,9 @@ class AllowedConsumers(Model):
 
     namespaces: Annotated[
         tuple[Annotated[str, StringConstraints(pattern=f"^{NAMESPACE_PATTERN}$", max_length=63)], ...] | None,
-        UNIQUE,
         _ENFORCED,
         Field(max_length=256, description="Namespaces by name."),
+        UNIQUE,
     ] = None
     namespace_selector: Annotated[
         NamespaceSelector | None,

@@ -6,37 +6,28 @@ from typing import Annotated
 
 from pydantic import Field
 
-from byok_api.fields import Model
+from byok_api.fields import Described, Model
 
 
-class ByokKeyConditionType(StrEnum):
+class ByokKeyConditionType(Described):
     """Conditions of a ByokKey; `Ready` sums up the others."""
 
-    ACCEPTED = "Accepted"
-    """The spec is valid and asks for nothing that this version refuses."""
-    RESOLVED = "Resolved"
-    """KMS gave the public key."""
-    SIGN_GRANTED = "SignGranted"
-    """KMS would sign for the signer's identity (Sign with DryRun)."""
-    USABLE = "Usable"
-    """Key state, usage and spec fit C2PA."""
-    CERTIFICATE_READY = "CertificateReady"
-    """The registered certificate is valid, passes the lint and is this key's."""
-    LEAST_PRIVILEGE = "LeastPrivilege"
-    """The signer's identity may do nothing more than it needs."""
-    READY = "Ready"
+    ACCEPTED = "Accepted", "The spec is valid and asks for nothing that this version refuses."
+    RESOLVED = "Resolved", "KMS gave the public key."
+    SIGN_GRANTED = "SignGranted", "KMS would sign for the signer's identity (Sign with DryRun)."
+    USABLE = "Usable", "Key state, usage and spec fit C2PA."
+    CERTIFICATE_READY = "CertificateReady", "The registered certificate is valid, passes the lint and is this key's."
+    LEAST_PRIVILEGE = "LeastPrivilege", "The signer's identity may do nothing more than it needs."
+    READY = "Ready", "All that a signature needs holds, as far as the operator can tell."
 
 
-class SigningRecipeConditionType(StrEnum):
+class SigningRecipeConditionType(Described):
     """Conditions of a SigningRecipe; `Ready` sums up the others."""
 
-    ACCEPTED = "Accepted"
-    """The spec is valid and asks for nothing that this version refuses."""
-    PARENT_RESOLVED = "ParentResolved"
-    """Every recipe that it extends is there, in the version asked for."""
-    KEY_AUTHORIZED = "KeyAuthorized"
-    """The key exists and admits this recipe."""
-    READY = "Ready"
+    ACCEPTED = "Accepted", "The spec is valid and asks for nothing that this version refuses."
+    PARENT_RESOLVED = "ParentResolved", "Every recipe that it extends is there, in the version asked for."
+    KEY_AUTHORIZED = "KeyAuthorized", "The key exists and admits this recipe."
+    READY = "Ready", "All that a signature needs holds, as far as the operator can tell."
 
 
 class ConditionStatus(StrEnum):
@@ -47,25 +38,17 @@ class ConditionStatus(StrEnum):
     UNKNOWN = "Unknown"
 
 
-class ConditionReason(StrEnum):
+class ConditionReason(Described):
     """Reasons that are no refusals; those of a False condition are `byok_api.errors.Reason`."""
 
-    VERIFIED = "Verified"
-    """The check passed when it was last made."""
-    LAST_VERIFIED = "LastVerified"
-    """The check cannot be made now; it passed less than staleAfter ago."""
-    STALE = "Stale"
-    """The check has not been made for longer than staleAfter."""
-    VALIDATING = "Validating"
-    """The check has not been made yet."""
-    NOT_REQUESTED = "NotRequested"
-    """The spec does not ask for the check."""
-    EXCESS_PERMISSIONS = "ExcessPermissions"
-    """The signer's identity may do more than it needs."""
-    NO_PARENT = "NoParent"
-    """The recipe extends nothing."""
-    NO_KEY = "NoKey"
-    """The recipe names no key: it can be extended and cannot sign."""
+    VERIFIED = "Verified", "The check passed when it was last made."
+    LAST_VERIFIED = "LastVerified", "The check cannot be made now; it passed less than staleAfter ago."
+    STALE = "Stale", "The check has not been made for longer than staleAfter."
+    VALIDATING = "Validating", "The check has not been made yet."
+    NOT_REQUESTED = "NotRequested", "The spec does not ask for the check."
+    EXCESS_PERMISSIONS = "ExcessPermissions", "The signer's identity may do more than it needs."
+    NO_PARENT = "NoParent", "The recipe extends nothing."
+    NO_KEY = "NoKey", "The recipe names no key: it can be extended and cannot sign."
 
 
 class Phase(StrEnum):

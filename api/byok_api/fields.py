@@ -20,30 +20,35 @@ API_GROUP = "byok.dev"
 API_VERSION: Final = "byok.dev/v1alpha1"
 
 
-class Effect(StrEnum):
+class Described(StrEnum):
+    """Text values that carry what the reference docs say of them."""
+
+    description: str
+
+    def __new__(cls, value: str, description: str) -> Self:
+        """Keep the description beside the value."""
+        member = str.__new__(cls, value)
+        member._value_ = value
+        member.description = description
+        return member
+
+
+class Effect(Described):
     """Whether this version puts a field into effect."""
 
-    ENFORCED = "enforced"
-    """The signer or the client acts on it."""
-    RECORDED = "recorded"
-    """It is stored, inherited and shown, and nothing acts on it yet."""
-    REFUSED = "refused"
-    """The value that would be dangerous to ignore is refused; the harmless ones are recorded."""
+    ENFORCED = "enforced", "The signer or the client acts on it."
+    RECORDED = "recorded", "It is stored, inherited and shown, and nothing acts on it yet."
+    REFUSED = "refused", "The value that would be dangerous to ignore is refused; the harmless ones are recorded."
 
 
-class Inheritance(StrEnum):
+class Inheritance(Described):
     """How a recipe's field and its parent's become one."""
 
-    OVERRIDE = "override"
-    """The child's value wins where it sets one."""
-    GROW_ONLY = "grow-only"
-    """The child adds to the parent's set."""
-    TIGHTEN_ONLY = "tighten-only"
-    """The child may go from the lax value to the strict one, never back."""
-    SHRINK_ONLY = "shrink-only"
-    """Once a set is given, the child may only take from it."""
-    OWN = "own"
-    """It is never inherited."""
+    OVERRIDE = "override", "The child's value wins where it sets one."
+    GROW_ONLY = "grow-only", "The child adds to the parent's set."
+    TIGHTEN_ONLY = "tighten-only", "The child may go from the lax value to the strict one, never back."
+    SHRINK_ONLY = "shrink-only", "Once a set is given, the child may only take from it."
+    OWN = "own", "It is never inherited."
 
 
 @dataclass(frozen=True)

@@ -90,16 +90,18 @@ def parse_object(document: Mapping[str, Any], source: str, *, namespace: str | N
         if namespace is not None and model is not Namespace:
             content["metadata"].setdefault("namespace", namespace)
     findings = [_finding(document, path, "null", "is null", "leave it out") for path in _nulls(content, ())]
-    if not findings:
-        try:
-            parsed = model.model_validate_json(json.dumps(content))
-        except ValidationError as error:
-            findings = [_explained(document, details) for details in error.errors(include_url=False)]
-        else:
-            if parsed.metadata.namespace or model is Namespace:
-                return parsed
+    nulls = {finding.path for finding in findings}
+    try:
+        parsed = model.model_validate_json(json.dumps(content))
+    except ValidationError as error:
+        explained = (_explained(document, details) for details in error.errors(include_url=False))
+        findings += [finding for finding in explained if finding.path not in nulls]
+    else:
+        if not (parsed.metadata.namespace or model is Namespace):
             path = ("metadata", "namespace")
-            findings = [_finding(document, path, "missing", "is required here", "add the namespace that it belongs to")]
+            findings.append(_finding(document, path, "missing", "is missing", "add the namespace that it belongs to"))
+        if not findings:
+            return parsed
     raise ManifestError(_REASONS[model], source, _subject(document, model), tuple(findings))
 
 
@@ -135,7 +137,7 @@ def _nulls(value: object, path: Path) -> Iterator[Path]:
 
 def _explained(document: Mapping[str, Any], details: ErrorDetails) -> Finding:
     kind, path = details["type"], details["loc"]
-    message = details["msg"].removeprefix("Input ").replace("Field required", "is missing")
+    message = details["msg"].removeprefix("Input ").replace("Field required", "is missing").replace("String ", "")
     if kind == "extra_forbidden":
         message = "is no known field"
     if kind == "rule":
@@ -153,7 +155,7 @@ def _finding(document: Mapping[str, Any], path: Path, rule: str, message: str, r
 
 def _dotted(path: Path) -> str:
     text = "".join(f"[{part}]" if isinstance(part, int) else f".{part[:_QUOTE_LIMIT]}" for part in path)
-    return text.removeprefix(".").replace(".[key]", "")
+    return text.removeprefix(".")
 
 
 def _quoted(value: object) -> str:

@@ -61,9 +61,9 @@ class SoftBinding(Model):
     enabled: Annotated[bool | None, _TIGHTEN, Field(description="Whether one is wanted; false if unset.")] = None
     methods: Annotated[
         tuple[SoftBindingMethod, ...] | None,
-        UNIQUE,
         _RECORDED,
-        Field(max_length=8, description="Methods."),
+        Field(max_length=8, description="How; any of them will do."),
+        UNIQUE,
     ] = None
 
 
@@ -73,9 +73,9 @@ class Anchoring(Model):
     enabled: Annotated[bool | None, _TIGHTEN, Field(description="Whether it is wanted; false if unset.")] = None
     methods: Annotated[
         tuple[AnchoringMethod, ...] | None,
-        UNIQUE,
         _RECORDED,
-        Field(max_length=8, description="Methods."),
+        Field(max_length=8, description="How; any of them will do."),
+        UNIQUE,
     ] = None
 
 
@@ -85,15 +85,21 @@ Days = Annotated[int, Field(ge=0, le=36_500)]
 class Retention(Model):
     """How long things are kept, in days."""
 
-    manifest_days: Annotated[Days | None, _RECORDED, Field(description="The manifest.")] = None
-    original_asset_days: Annotated[Days | None, _RECORDED, Field(description="The asset before signing.")] = None
-    derived_asset_days: Annotated[Days | None, _RECORDED, Field(description="The signed asset.")] = None
+    manifest_days: Annotated[Days | None, _RECORDED, Field(description="Days that the manifest is kept.")] = None
+    original_asset_days: Annotated[
+        Days | None, _RECORDED, Field(description="Days that the asset before signing is kept.")
+    ] = None
+    derived_asset_days: Annotated[Days | None, _RECORDED, Field(description="Days that the signed asset is kept.")] = (
+        None
+    )
 
 
 class RecipeVerification(Model):
     """How sure a soft-binding match must be."""
 
-    minimum_confidence: Annotated[float | None, _RECORDED, Field(ge=0, le=1, description="From 0 to 1.")] = None
+    minimum_confidence: Annotated[
+        float | None, _RECORDED, Field(ge=0, le=1, description="Least confidence of a match, from 0 to 1.")
+    ] = None
     ambiguous_match_behavior: Annotated[
         Identifier | None,
         _RECORDED,
@@ -104,5 +110,5 @@ class RecipeVerification(Model):
 class Billing(Model):
     """Under what the use of the recipe is counted."""
 
-    meter: Annotated[Identifier | None, _COUNTED, Field(description="Meter.")] = None
-    unit: Annotated[Identifier | None, _COUNTED, Field(description="Unit.")] = None
+    meter: Annotated[Identifier | None, _COUNTED, Field(description="Name of the meter.")] = None
+    unit: Annotated[Identifier | None, _COUNTED, Field(description="What is counted, such as asset.")] = None

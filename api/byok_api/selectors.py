@@ -31,9 +31,9 @@ class SelectorExpression(Model):
     operator: Annotated[SelectorOperator, _ENFORCED, Field(description="How the label's value is compared.")]
     values: Annotated[
         tuple[LabelValue, ...] | None,
-        UNIQUE,
         _ENFORCED,
         Field(max_length=32, description="Values for In and NotIn; none for Exists and DoesNotExist."),
+        UNIQUE,
     ] = None
 
     RULES: ClassVar[tuple[Rule, ...]] = (

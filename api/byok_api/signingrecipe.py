@@ -124,15 +124,15 @@ class C2pa(Model):
     ] = None
     assertions: Annotated[
         tuple[AssertionName, ...] | None,
-        UNIQUE,
         recipe_mark(Effect.ENFORCED, Inheritance.GROW_ONLY),
         Field(max_length=32, description="Assertions that every asset must carry."),
+        UNIQUE,
     ] = None
     optional_assertions: Annotated[
         tuple[AssertionName, ...] | None,
-        UNIQUE,
         _CONTENT,
         Field(max_length=32, description="Assertions that are added where a value is known."),
+        UNIQUE,
     ] = None
     defaults: Annotated[
         Defaults | None,
@@ -143,11 +143,11 @@ class C2pa(Model):
     ] = None
     allowed_labels: Annotated[
         tuple[Label, ...] | None,
-        UNIQUE,
         recipe_mark(Effect.ENFORCED, Inheritance.SHRINK_ONLY),
         Field(
             max_length=64, description="Assertion labels allowed beside the table's and the standard's; none if unset."
         ),
+        UNIQUE,
     ] = None
     require_ingredient_chain: Annotated[
         bool | None,
