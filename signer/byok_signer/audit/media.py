@@ -64,7 +64,10 @@ def _refusal(path: Path, message: str) -> Refusal:
 def _read_tail(descriptor: int, path: Path) -> Tail:
     size = os.fstat(descriptor).st_size
     start = max(0, size - _WINDOW)
-    lines = os.pread(descriptor, _WINDOW, start).split(b"\n")
+    end = os.pread(descriptor, _WINDOW, start)
+    if len(end) != size - start:  # half an end would pass for a torn one
+        raise _refusal(path, "is being written by another process, or its disk answers only in part")
+    lines = end.split(b"\n")
     last = lines.pop()
     if last:
         lines.append(last)
