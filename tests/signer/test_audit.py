@@ -304,6 +304,15 @@ def test_the_head_of_a_big_file_is_read_from_its_end(path: Path) -> None:
     assert (tail.head, len(tail.torn), tail.terminated) == (head, 1, False)
 
 
+@pytest.mark.parametrize("end", [b"", b"\n", FRAGMENT, b"\n" + FRAGMENT])
+def test_a_big_file_that_ends_without_any_record_is_refused(path: Path, end: bytes) -> None:
+    with path.open("wb") as stream:
+        stream.truncate(8 << 20)
+        stream.seek(0, os.SEEK_END)
+        stream.write(end)
+    assert "damaged at its end" in refused(path)
+
+
 def test_the_head_of_no_file_is_refused(path: Path) -> None:
     with pytest.raises(Refusal, match="cannot be read: No such file"):
         read_head(path)

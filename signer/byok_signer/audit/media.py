@@ -61,6 +61,11 @@ def _refusal(path: Path, message: str) -> Refusal:
     return Refusal(Reason.AuditUnavailable, f"the audit file {path} {message}")
 
 
+def _damaged(path: Path, finding: str) -> Refusal:
+    remedy = "keep it as evidence, look at it with 'byokctl audit verify', move it away and start again"
+    return _refusal(path, f"is damaged at its end ({finding}): {remedy}")
+
+
 def _read_tail(descriptor: int, path: Path) -> Tail:
     size = os.fstat(descriptor).st_size
     start = max(0, size - _WINDOW)
@@ -79,9 +84,10 @@ def _read_tail(descriptor: int, path: Path) -> Tail:
             return Tail(read_record(content).head, tuple(reversed(torn)), terminated=not last)
         except RecordError as error:
             if len(torn) == SEALED_LIMIT or not looks_torn(content):
-                remedy = "keep it as evidence, look at it with 'byokctl audit verify', move it away and start again"
-                raise _refusal(path, f"is damaged at its end ({error.fault}: {error}): {remedy}") from error
+                raise _damaged(path, f"{error.fault}: {error}") from error
             torn.append(TornLine.of(content))
+    if start:
+        raise _damaged(path, f"no record in its last {_WINDOW} bytes")
     return Tail(None, tuple(reversed(torn)), terminated=not last)
 
 
