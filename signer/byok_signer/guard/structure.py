@@ -19,7 +19,7 @@ HARD_BINDINGS = ("c2pa.hash.data", "c2pa.hash.bmff.v3", "c2pa.hash.boxes", "c2pa
 HASH_SIZES: Mapping[str, int] = MappingProxyType({"sha256": 32, "sha384": 48, "sha512": 64})
 
 _TEXT_LIMIT = 1024
-_LABEL_LIMIT = 256
+_URI_LIMIT = 512
 _V1_KEYS = frozenset({"claim_generator", "assertions", "dc:format"})
 _REQUIRED_KEYS = frozenset({"instanceID", "claim_generator_info", "signature", "created_assertions"})
 _REDACTION = "redacted_assertions"
@@ -30,7 +30,7 @@ _URN = rf"urn:c2pa:{_UUID}(?::[A-Za-z0-9._-]{{0,32}}(?::[0-9]{{1,9}}_[0-9]{{1,9}
 _COMPONENT = r"[A-Za-z0-9][A-Za-z0-9-]*(?:_[A-Za-z0-9-]+)*"
 _LABEL = rf"{_COMPONENT}(?:\.{_COMPONENT})+(?:__[1-9][0-9]{{0,3}})?"
 _SIGNATURE_URI = re.compile(rf"self#jumbf=/c2pa/({_URN})/c2pa\.signature")
-_ASSERTION_URI = re.compile(rf"self#jumbf=(?:/c2pa/({_URN})/)?c2pa\.assertions/({_LABEL})")
+_ASSERTION_URI = re.compile(rf"self#jumbf=(?:/c2pa/({_URN})/)?c2pa\.assertions/{_LABEL}")
 
 
 def _text(value: object) -> bool:
@@ -137,10 +137,10 @@ def _assertion_uris(fields: Mapping[str, object], _: ClaimPolicy) -> Finding | N
     manifest = cast("str", fields["signature"]).split("/")[2]
     for item in _references(fields):
         uri = cast("dict[str, str]", item)["url"]
-        match = _ASSERTION_URI.fullmatch(uri)
-        if match is None or len(match[2]) > _LABEL_LIMIT:
+        match = _ASSERTION_URI.fullmatch(uri) if len(uri) <= _URI_LIMIT else None
+        if match is None:
             return Finding(shown(uri), "self#jumbf=c2pa.assertions/<label>")
-        if match[1] not in (None, manifest):
+        if match[1] is not None and match[1] != manifest:
             return Finding(shown(uri), "a reference into the claim's own manifest")
     return None
 

@@ -125,7 +125,7 @@ CLAIM_CASES = (
     _uri("a line feed", f"self#jumbf=c2pa.assertions/{_HASH}\n"),
     _uri("instance zero", f"self#jumbf=c2pa.assertions/{_HASH}__0"),
     _uri("two instances", f"self#jumbf=c2pa.assertions/{_HASH}__1__2"),
-    _uri("a label of 300 characters", f"self#jumbf=c2pa.assertions/com.{'a' * 300}"),
+    _uri("a label of 500 characters", f"self#jumbf=c2pa.assertions/com.{'a' * 500}"),
     Case(
         "assertion-uris",
         "an icon in another manifest",
