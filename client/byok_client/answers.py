@@ -101,7 +101,7 @@ def _without_details(failure: Failure, address: str) -> SignerError:
 
 def _is_certificate_failure(details: str) -> bool:
     # gRPC has no status of its own for it; these are BoringSSL's and gRPC's words.
-    return "CERTIFICATE_VERIFY_FAILED" in details or "Peer name" in details
+    return "CERTIFICATE_VERIFY_FAILED" in details or "Hostname Verification" in details
 
 
 def retry_delay(error: SignerError, attempt: int, remaining: float, chance: float) -> float | None:
