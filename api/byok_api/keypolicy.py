@@ -35,7 +35,7 @@ def session_tags(installation: str, key: ObjectName) -> dict[str, str]:
 
 def public_key_statement(grantee: Grantee) -> Statement:
     """Allow GetPublicKey, in a key policy."""
-    return _allow("ByokSignerReadsPublicKey", grantee, "kms:GetPublicKey", _tagged(grantee))
+    return _allow(grantee, "kms:GetPublicKey", _tagged(grantee))
 
 
 def sign_statement(grantee: Grantee, algorithm: SigningAlgorithm) -> Statement:
@@ -44,7 +44,7 @@ def sign_statement(grantee: Grantee, algorithm: SigningAlgorithm) -> Statement:
         "kms:SigningAlgorithm": algorithm.facts.kms,
         "kms:MessageType": "RAW" if algorithm.facts.hash_name is None else "DIGEST",
     }
-    return _allow("ByokSignerSigns", grantee, "kms:Sign", condition | _tagged(grantee))
+    return _allow(grantee, "kms:Sign", condition | _tagged(grantee))
 
 
 def key_policy_statements(grantee: Grantee, algorithm: SigningAlgorithm) -> list[Statement]:
@@ -59,9 +59,9 @@ def trust_statements(grantee: Grantee, external_id: str) -> list[Statement]:
     signer = Grantee(grantee.assumed_by)
     tags = {f"aws:RequestTag/{name}": value for name, value in grantee.session_tags.items()}
     return [
-        _allow("ByokSignerAssumesRole", signer, "sts:AssumeRole", {"sts:ExternalId": external_id, **tags}),
+        _allow(signer, "sts:AssumeRole", {"sts:ExternalId": external_id, **tags}),
         # AssumeRole with tags asks the policy for both.
-        _allow("ByokSignerTagsSession", signer, "sts:TagSession", tags),
+        _allow(signer, "sts:TagSession", tags),
     ]
 
 
@@ -74,13 +74,9 @@ def _tagged(grantee: Grantee) -> dict[str, str]:
     return {f"aws:PrincipalTag/{name}": value for name, value in grantee.session_tags.items()}
 
 
-def _allow(sid: str, grantee: Grantee, action: str, condition: Mapping[str, str]) -> Statement:
-    statement: Statement = {
-        "Sid": sid,
-        "Effect": "Allow",
-        "Principal": {"AWS": grantee.principal},
-        "Action": action,
-    }
+def _allow(grantee: Grantee, action: str, condition: Mapping[str, str]) -> Statement:
+    # Without Sid, which must be unique in a policy, so that pasting never fails on it.
+    statement: Statement = {"Effect": "Allow", "Principal": {"AWS": grantee.principal}, "Action": action}
     if action.startswith("kms:"):
         # In a key policy, "*" is the key that the policy belongs to; a trust policy has no Resource.
         statement["Resource"] = "*"

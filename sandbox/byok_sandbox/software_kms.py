@@ -64,6 +64,10 @@ class KeyStore:
         self._aliases[arn.text] = key
         return arn
 
+    def find(self, arn: KeyArn) -> StoredKey:
+        """Find a key by its ARN; KeyError if there is none."""
+        return self._keys[arn.text]
+
     def use(self, key: KeyHandle, operation: str, arn: KeyArn, timeout: float) -> tuple[StoredKey, str]:
         """Find a key and a request id for an operation; KmsError as AWS KMS would refuse it."""
         action, request_id = Action(key.name, f"kms:{operation}", arn.text), str(uuid.uuid4())

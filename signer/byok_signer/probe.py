@@ -148,19 +148,22 @@ class _Probe:
 
     async def _judge(self, error: KmsError, statements: Callable[[Grantee], list[Statement]]) -> Check:
         outcome = CheckOutcome.UNKNOWN if error.reason in _UNKNOWN else CheckOutcome.FAILED
-        missing = await self._missing(error, statements) if error.reason is Reason.KeyAccessDenied else ""
-        return Check(outcome, error.reason, error.message, missing, error.request_id or "")
-
-    async def _missing(self, error: KmsError, statements: Callable[[Grantee], list[Statement]]) -> str:
+        check = Check(outcome, error.reason, error.message, request_id=error.request_id or "")
+        if error.reason is not Reason.KeyAccessDenied:
+            return check
         key = self.request.key
         try:
             grantee = await self.kms.grantee(key, timeout=self.request.timeout)
         except KmsError:
             # The denial is told all the same; only whom to allow is not known.
-            return ""
+            return check
         if error.metadata.get("action") == ASSUME_ROLE:
-            return as_json(trust_statements(grantee, key.external_id))
-        return as_json(statements(grantee))
+            return replace(check, missing_statement=as_json(trust_statements(grantee, key.external_id)))
+        message = error.message
+        if f":{key.arn.account}:" not in grantee.principal:
+            # KMS developer guide, "Allowing users in other accounts to use a KMS key".
+            message += f" As the key is another account's, the IAM policy of {grantee.principal} must allow it too."
+        return replace(check, message=message, missing_statement=as_json(statements(grantee)))
 
 
 def _algorithm_of(request: ProbeRequest, public_key: PublicKeyAnswer | None) -> SigningAlgorithm | None:
