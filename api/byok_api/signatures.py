@@ -54,7 +54,12 @@ def spki_of(public_key: PublicKeyTypes) -> bytes:
 
 def spki_sha256(public_key: PublicKeyTypes) -> str:
     """Hash a public key's SubjectPublicKeyInfo: 64 lower-case hexadecimal digits."""
-    return hashlib.sha256(spki_of(public_key)).hexdigest()
+    return spki_sha256_of_der(spki_of(public_key))
+
+
+def spki_sha256_of_der(spki: bytes) -> str:
+    """Hash a DER SubjectPublicKeyInfo: 64 lower-case hexadecimal digits."""
+    return hashlib.sha256(spki).hexdigest()
 
 
 def p1363_from_der(signature: bytes, algorithm: SigningAlgorithm) -> bytes:

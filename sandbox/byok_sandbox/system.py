@@ -1,0 +1,156 @@
+"""The whole system on one machine: the emulated KMS and the real signer as processes, and all that they need.
+
+Everything lives in one folder: `manifests/` (the filled-in examples, watched by the signer), `client/` (what a job
+needs), `audit.jsonl`, `kms-events.jsonl` (as CloudTrail has them), `logs/`.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from byok_api.algorithms import SigningAlgorithm
+from byok_client import ClientSettings
+from byok_sandbox import shipped
+from byok_sandbox.ca import SigningAuthority, TlsAuthority
+from byok_sandbox.filling import CertifiedKey, Filled, fill
+from byok_sandbox.issuer import Issuer, ServiceAccount
+from byok_sandbox.kms.client import ControlClient
+from byok_sandbox.owner import AwsAccess, KeyOwner
+from byok_sandbox.processes import Child
+
+Say = Callable[[str], None]
+"""Tells the user of one step."""
+
+INSTALLATION = "sandbox"
+REGION = "eu-central-1"
+SIGNER_ROLE = "arn:aws:iam::111122223333:role/byok-signer"
+CALLER = ServiceAccount("media", "media-job")
+_CREDENTIALS_LIFETIME = 12 * 3600
+
+
+@dataclass(frozen=True)
+class Sandbox:
+    """A running system."""
+
+    folder: Path
+    owner: KeyOwner
+    keys: dict[SigningAlgorithm, CertifiedKey]
+    filled: Filled
+    client: ClientSettings
+    trust_anchors: Path
+    """Root of the throw-away CA, PEM: what a verifier must trust."""
+    audit: Path
+    children: tuple[Child, ...]
+    renew_token: Callable[[], None]
+
+    @property
+    def exports(self) -> dict[str, str]:
+        """Environment variables by which byokctl and the SDK find the signer, and boto3 the emulated KMS."""
+        access = self.owner.access
+        return {
+            "BYOK_SIGNER_ADDRESS": self.client.address,
+            "BYOK_SIGNER_CA_FILE": str(self.client.ca_file),
+            "BYOK_SIGNER_TOKEN_FILE": str(self.client.token_file),
+            "AWS_ENDPOINT_URL": access.endpoint,
+            "AWS_REGION": access.region,
+            "AWS_ACCESS_KEY_ID": access.access_key_id,
+            "AWS_SECRET_ACCESS_KEY": access.secret_access_key,
+        }
+
+
+@contextmanager
+def running_sandbox(folder: Path, say: Say) -> Iterator[Sandbox]:
+    """Start everything in an empty `folder`, and end every process on leaving."""
+    for part in ("manifests", "client", "signer", "logs"):
+        (folder / part).mkdir(parents=True)
+    with ExitStack() as stack:
+        say("starting the emulated KMS")
+        kms = Child("kms", folder / "logs", ["byok_sandbox.kms", "--events-file", str(folder / "kms-events.jsonl")], {})
+        stack.callback(kms.stop)
+        announced = kms.wait_for(kms.output, {})
+        control = ControlClient(announced["address"], announced["controlToken"])
+        control.put_identity(SIGNER_ROLE)
+        administrator = announced["administrator"]
+        access = AwsAccess(announced["address"], administrator["accessKeyId"], administrator["secretAccessKey"], REGION)
+        owner = KeyOwner(access, SIGNER_ROLE)
+
+        say(f"creating {len(SigningAlgorithm)} KMS keys, one for each algorithm, and certifying them")
+        authority = SigningAuthority.create(now=datetime.now(UTC))
+        trust_anchors = folder / "client" / "trust-anchors.pem"
+        trust_anchors.write_text(authority.trust_anchor_pem)
+        keys = {algorithm: _certified_key(owner, algorithm, authority) for algorithm in SigningAlgorithm}
+
+        filled = fill(shipped.examples(), keys)
+        for name, text in filled.files.items():
+            (folder / "manifests" / name).write_text(text)
+        say(f"filled in the examples: {folder / 'manifests'}")
+
+        issuer = Issuer("https://issuer.sandbox.byok.dev")
+
+        def renew_token() -> None:
+            issuer.write_token(folder / "client" / "token", CALLER, now=datetime.now(UTC))
+
+        renew_token()
+        say("starting the signer")
+        signer, client = _start_signer(folder, issuer, control)
+        stack.callback(signer.stop)
+        yield Sandbox(
+            folder=folder,
+            owner=owner,
+            keys=keys,
+            filled=filled,
+            client=client,
+            trust_anchors=trust_anchors,
+            audit=folder / "audit.jsonl",
+            children=(kms, signer),
+            renew_token=renew_token,
+        )
+
+
+def _certified_key(owner: KeyOwner, algorithm: SigningAlgorithm, authority: SigningAuthority) -> CertifiedKey:
+    arn = owner.create_key(algorithm)
+    owner.grant(arn, algorithm)
+    return CertifiedKey(arn, algorithm, owner.certify(arn, algorithm, authority))
+
+
+def _start_signer(folder: Path, issuer: Issuer, control: ControlClient) -> tuple[Child, ClientSettings]:
+    tls = TlsAuthority.create(now=datetime.now(UTC))
+    server = tls.issue(now=datetime.now(UTC))
+    ca_file = folder / "client" / "ca.pem"
+    ca_file.write_text(tls.trust_anchor_pem)
+    jwks_file, cert_file, key_file = (folder / "signer" / name for name in ("jwks.json", "tls.crt", "tls.key"))
+    issuer.write_jwks(jwks_file)
+    cert_file.write_text(server.certificate_pem)
+    key_file.touch(mode=0o600)
+    key_file.write_text(server.key_pem)
+    credentials = control.issue(SIGNER_ROLE, session_name="byok-signer", expires_in=_CREDENTIALS_LIFETIME)
+    signer = Child(
+        "signer",
+        folder / "logs",
+        [
+            "byok_signer",
+            f"--manifests={folder / 'manifests'}",
+            f"--presets={shipped.presets()}",
+            f"--installation={INSTALLATION}",
+            "--listen=127.0.0.1:0",
+            "--http-listen=127.0.0.1:0",
+            f"--tls-cert-file={cert_file}",
+            f"--tls-key-file={key_file}",
+            f"--token-issuer={issuer.url}",
+            f"--token-jwks-file={jwks_file}",
+            f"--audit={folder / 'audit.jsonl'}",
+            f"--aws-endpoint={control.address}",
+        ],
+        {
+            "AWS_ACCESS_KEY_ID": credentials["accessKeyId"],
+            "AWS_SECRET_ACCESS_KEY": credentials["secretAccessKey"],
+            "AWS_SESSION_TOKEN": credentials["sessionToken"],
+        },
+    )
+    serving = signer.wait_for(signer.log, {"message": "serving"})
+    settings = ClientSettings(
+        address=f"127.0.0.1:{serving['port']}", ca_file=ca_file, token_file=folder / "client" / "token"
+    )
+    return signer, settings

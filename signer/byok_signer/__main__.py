@@ -1,0 +1,177 @@
+"""`byok-signer`: reads its settings, puts the parts together, serves until SIGTERM or SIGINT."""
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import sys
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Sequence
+from datetime import UTC, datetime
+
+from byok_api.errors import Refusal
+from byok_signer.audit import AuditSink, FileAuditSink, StdoutAuditSink
+from byok_signer.authentication import JwtAuthenticator
+from byok_signer.decisions import Rules
+from byok_signer.edge import Edge
+from byok_signer.entries import Catalogue, KeyEntry, Refused
+from byok_signer.folder import Folder, FolderCatalogue
+from byok_signer.http import serve_http
+from byok_signer.jwks import FileKeys, IssuerKeys, UrlKeys
+from byok_signer.kms.aws import AwsKms
+from byok_signer.kms.config import KmsConfig
+from byok_signer.logs import configure_logging
+from byok_signer.metrics import Metrics
+from byok_signer.pipeline import Pipeline, Ports
+from byok_signer.probing import Prober
+from byok_signer.server import Services, SignerServer
+from byok_signer.services import KeyProbeService, SignerService
+from byok_signer.settings import Settings, SettingsError, exit_for, settings_or_exit
+from byok_signer.settings_types import Stdout
+
+# Not __name__, which is __main__ here and no logger of ours.
+_LOG = logging.getLogger("byok_signer")
+
+
+def main() -> None:
+    """Run the signer; exit status 2 for settings that cannot be used, by name."""
+    settings = settings_or_exit(sys.argv[1:], os.environ)
+    configure_logging(settings.log_level)
+    try:
+        asyncio.run(serve(settings))
+    except SettingsError as error:
+        exit_for(error)
+
+
+async def serve(settings: Settings) -> None:
+    """Serve until a signal comes; SettingsError for what can only be found wrong by trying it."""
+    stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopping.set)
+    async with running(settings) as server:
+        _LOG.info("serving", extra={"address": str(settings.listen), "port": server.port})
+        await stopping.wait()
+        _LOG.info("stopping", extra={"grace_seconds": settings.drain_seconds})
+
+
+@contextlib.asynccontextmanager
+async def running(settings: Settings) -> AsyncIterator[SignerServer]:
+    """Run a whole signer; on leaving, let calls end, then make the audit trail durable."""
+    metrics = Metrics()
+    catalogue = FolderCatalogue(_folders(settings), _rules(settings), now=_now, changed=_counting(metrics))
+    catalogue.refresh()
+    async with contextlib.AsyncExitStack() as stack:
+        audit = _audit_sink(settings)
+        stack.push_async_callback(audit.close)
+        metrics.observe_audit_lag(audit.lag)
+        kms = AwsKms(_kms_config(settings))
+        stack.push_async_callback(kms.close)
+        keys = _issuer_keys(settings)
+        stack.push_async_callback(keys.close)
+        ports = Ports(
+            catalogue=catalogue.current,
+            authenticator=JwtAuthenticator(
+                issuer=settings.token_issuer, audience=settings.token_audience, keys=keys, clock=_now
+            ),
+            kms=kms,
+            audit=audit,
+            metrics=metrics,
+            now=_now,
+        )
+        pipeline, edge = Pipeline(ports), Edge(metrics)
+        stack.push_async_callback(pipeline.drain)
+        server = SignerServer(
+            settings, Services(SignerService(pipeline, edge), KeyProbeService(Prober(ports, pipeline), edge))
+        )
+        watching = asyncio.create_task(catalogue.watch())
+        stack.callback(watching.cancel)
+        http = await serve_http(settings.http_listen, metrics, _unreadiness(audit, watching))
+        stack.push_async_callback(http.close)
+        await server.start()
+        stack.push_async_callback(server.stop, settings.drain_seconds)
+        yield server
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+def _folders(settings: Settings) -> tuple[Folder, ...]:
+    presets = (Folder(settings.presets, settings.presets_namespace),) if settings.presets else ()
+    return (Folder(settings.manifests), *presets)
+
+
+def _rules(settings: Settings) -> Rules:
+    return Rules(
+        installation=settings.installation,
+        presets_namespace=settings.presets_namespace,
+        managed_key=settings.managed_key,
+        required_terms=settings.required_terms,
+    )
+
+
+def _counting(metrics: Metrics) -> Callable[[Catalogue], None]:
+    def changed(catalogue: Catalogue) -> None:
+        objects: Counter[tuple[str, str]] = Counter()
+        for kind, entries in (("ByokKey", catalogue.keys), ("SigningRecipe", catalogue.recipes)):
+            for entry in entries.values():
+                objects[kind, "broken" if isinstance(entry, Refused) else "loaded"] += 1
+        not_after = {
+            name: entry.chain.not_after.timestamp()
+            for name, entry in catalogue.keys.items()
+            if isinstance(entry, KeyEntry) and entry.chain is not None
+        }
+        metrics.catalogue_changed(objects, not_after)
+
+    return changed
+
+
+def _audit_sink(settings: Settings) -> AuditSink:
+    try:
+        if isinstance(settings.audit, Stdout):
+            return StdoutAuditSink(sys.stdout.buffer)
+        return FileAuditSink(settings.audit)
+    except Refusal as refusal:
+        raise SettingsError(f"--audit: {refusal.message}") from None
+
+
+def _issuer_keys(settings: Settings) -> IssuerKeys:
+    if settings.token_jwks_file is not None:
+        return FileKeys(settings.token_jwks_file)
+    if settings.token_jwks_url is None:
+        raise AssertionError("settings name a file or a URL of the issuer's keys")
+    return UrlKeys(settings.token_jwks_url, ca_file=settings.token_jwks_ca_file, clock=time.monotonic)
+
+
+def _kms_config(settings: Settings) -> KmsConfig:
+    try:
+        return KmsConfig(
+            installation=settings.installation,
+            endpoint=settings.aws_endpoint,
+            key_endpoints=frozenset(settings.aws_key_endpoints),
+            ca_file=settings.aws_ca_file,
+            fips=settings.aws_use_fips,
+            dualstack=settings.aws_use_dualstack,
+            role_arn=settings.aws_role,
+        )
+    except ValueError as error:
+        raise SettingsError(f"--aws-...: {error}") from None
+
+
+def _unreadiness(audit: AuditSink, watching: "asyncio.Task[None]") -> Callable[[], Sequence[str]]:
+    def reasons() -> list[str]:
+        found = ["the catalogue is no longer watched"] if watching.done() else []
+        try:
+            audit.ensure_available()
+        except Refusal as refusal:
+            found.append(refusal.message)
+        return found
+
+    return reasons
+
+
+if __name__ == "__main__":
+    main()

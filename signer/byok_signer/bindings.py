@@ -1,0 +1,95 @@
+"""Which KMS key each ByokKey stands for, once KMS has shown that its public key is the registered certificate's.
+
+An alias can move and a key can be replaced, so what was seen is looked at again after a while; in between, `Sign` goes
+to the key ARN that was seen, and every signature is verified with the certificate's public key all the same.
+"""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from byok_api.errors import Reason, Refusal
+from byok_api.references import ObjectName
+from byok_api.signatures import spki_sha256_of_der
+from byok_signer.kms.port import KeyHandle, Kms
+
+# What says nothing about the key: what was seen before stands until it is stale.
+_OUTAGES = frozenset({Reason.KmsUnavailable, Reason.KmsThrottled, Reason.KmsDeadlineExceeded})
+_LOOK_TIMEOUT = 5.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pin:
+    """What a ByokKey must turn out to be: the key behind `handle` has the public key `spki_sha256`."""
+
+    handle: KeyHandle
+    spki_sha256: str
+    recheck_after: float
+    """Seconds after which KMS is asked again."""
+    stale_after: float
+    """Seconds for which the last answer stands while KMS cannot be asked."""
+
+
+@dataclass(frozen=True)
+class _Seen:
+    pin: Pin
+    resolved: KeyHandle
+    at: float
+
+
+class KeyBindings:
+    """Resolves pins through `kms:GetPublicKey`: one call at a time for a ByokKey, remembered for `recheck_after`."""
+
+    def __init__(self, kms: Kms, *, clock: Callable[[], float]) -> None:
+        self._kms = kms
+        self._clock = clock
+        self._seen: dict[ObjectName, _Seen] = {}
+        self._looking: dict[Pin, asyncio.Task[KeyHandle]] = {}
+
+    async def resolve(self, pin: Pin, *, timeout: float) -> KeyHandle:  # noqa: ASYNC109 - the caller's own patience
+        """Return the handle with its key ARN; Refusal CertificateMismatch, or KMS's own, if the pin does not hold."""
+        seen = self._seen.get(pin.handle.name)
+        if seen is not None and seen.pin != pin:
+            seen = None
+        if seen is not None and self._clock() - seen.at < pin.recheck_after:
+            return seen.resolved
+        try:
+            return await self._look_once(pin, timeout)
+        except Refusal as refusal:
+            if seen is not None and refusal.reason in _OUTAGES and self._clock() - seen.at < pin.stale_after:
+                return seen.resolved
+            raise
+
+    async def _look_once(self, pin: Pin, timeout: float) -> KeyHandle:  # noqa: ASYNC109 - the caller's own patience
+        looking = self._looking.get(pin)
+        if looking is None:
+            looking = asyncio.create_task(self._look(pin))
+            self._looking[pin] = looking
+            looking.add_done_callback(lambda task: self._looked(pin, task))
+        try:
+            # One caller's deadline must not end the call for the others who wait for it.
+            return await asyncio.wait_for(asyncio.shield(looking), timeout)
+        except TimeoutError:
+            raise Refusal(
+                Reason.KmsDeadlineExceeded,
+                f"key {pin.handle.name}: the caller's deadline passed while its public key was read from KMS",
+            ) from None
+
+    async def _look(self, pin: Pin) -> KeyHandle:
+        answer = await self._kms.get_public_key(pin.handle, timeout=_LOOK_TIMEOUT)
+        if spki_sha256_of_der(answer.spki) != pin.spki_sha256:
+            self._seen.pop(pin.handle.name, None)
+            raise Refusal(
+                Reason.CertificateMismatch,
+                f"key {pin.handle.name}: the public key of {answer.key_arn} is not that of the registered certificate; "
+                "register this KMS key's certificate, or name the KMS key that the certificate is for",
+                metadata={"key": str(pin.handle.name), "key_arn": str(answer.key_arn)},
+            )
+        resolved = replace(pin.handle, resolved_arn=answer.key_arn)
+        self._seen[pin.handle.name] = _Seen(pin, resolved, self._clock())
+        return resolved
+
+    def _looked(self, pin: Pin, task: asyncio.Task[KeyHandle]) -> None:
+        del self._looking[pin]
+        if not task.cancelled():
+            task.exception()  # retrieved here too, in case every waiting caller has gone

@@ -1,0 +1,97 @@
+"""Between gRPC and the pipeline: calls in, answers and refusals out, each counted and logged under a request id."""
+
+import asyncio
+import logging
+import time
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import NoReturn, TypeVar, cast
+
+import grpc
+import grpc.aio
+
+from byok_api.errors import Reason, Refusal
+from byok_signer.logs import request_id
+from byok_signer.metrics import Metrics
+from byok_signer.pipeline import Call
+from byok_signer.rpc_status import STATUS_DETAILS_KEY, status_of
+
+_LOG = logging.getLogger(__name__)
+_BEARER = "bearer "
+_NO_DEADLINE = 3600.0
+"""Seconds given to a call whose caller set no deadline; KMS gets far less, streams may last."""
+
+_Answer = TypeVar("_Answer")
+Context = grpc.aio.ServicerContext[object, object]
+
+
+class Edge:
+    """Runs RPC handlers: what they return is answered, what they refuse becomes a status, all else is `Internal`."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self._metrics = metrics
+
+    async def answer(self, method: str, context: Context, handler: Callable[[Call], Awaitable[_Answer]]) -> _Answer:
+        """Run the handler of a unary call."""
+        async with self.serving(method, context) as call:
+            return await handler(call)
+
+    @asynccontextmanager
+    async def serving(self, method: str, context: Context) -> AsyncIterator[Call]:
+        """Count, name and bound one call; a refusal raised inside ends it with its status."""
+        call = call_of(context)
+        token = request_id.set(call.request_id)
+        self._metrics.request_started()
+        started, code = time.monotonic(), grpc.StatusCode.OK
+        try:
+            try:
+                yield call
+            except Refusal as refusal:
+                code = refusal.reason.facts.status
+                self.refused(refusal)
+                await _abort(context, refusal)
+            except asyncio.CancelledError:
+                code = grpc.StatusCode.CANCELLED
+                raise
+            except Exception:  # noqa: BLE001 - the last stop: the caller is told, the log has the traceback
+                code = grpc.StatusCode.INTERNAL
+                self.unforeseen(method)
+                await _abort(context, internal(call.request_id))
+        finally:
+            self._metrics.request_finished(method, code.name, time.monotonic() - started)
+            request_id.reset(token)
+
+    def refused(self, refusal: Refusal) -> None:
+        """Count and log a refusal, of a call or of one item of a stream."""
+        self._metrics.refused(refusal.reason)
+        _LOG.info("refused", extra={"reason": refusal.reason.name, "found": refusal.message})
+
+    def unforeseen(self, method: str) -> None:
+        """Log the exception being handled: a bug."""
+        _LOG.exception("unforeseen error", extra={"method": method})
+
+
+def internal(identity: str) -> Refusal:
+    """Make the refusal behind which a bug hides; the log tells more under the same request id."""
+    return Refusal(Reason.Internal, f"the signer met an unforeseen error; its log has it under request id {identity}")
+
+
+def call_of(context: Context) -> Call:
+    """Read what a call says of itself: bearer token and deadline; the request id is made here, never taken over."""
+    token = None
+    for key, value in context.invocation_metadata() or ():
+        if key == "authorization" and isinstance(value, str) and value[: len(_BEARER)].lower() == _BEARER:
+            token = value[len(_BEARER) :]
+    # The stubs do not know that there is none without a deadline.
+    remaining = cast("float | None", context.time_remaining())
+    deadline = time.monotonic() + (_NO_DEADLINE if remaining is None else remaining)
+    return Call(uuid.uuid4().hex, token, deadline)
+
+
+async def _abort(context: Context, refusal: Refusal) -> NoReturn:
+    status = status_of(refusal)
+    await context.abort(
+        refusal.reason.facts.status, status.message, ((STATUS_DETAILS_KEY, status.SerializeToString()),)
+    )
+    raise AssertionError("abort returned")

@@ -1,0 +1,223 @@
+"""The catalogue from folders of manifests, looked at again and again.
+
+A broken file takes no good object down: it is reported, and what that file held before stays, except for what it
+no longer names (deleted) or no longer calls active (deactivated). An object that two files define is refused.
+"""
+
+import asyncio
+import logging
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from byok_api.byokkey import ByokKey, KeyState
+from byok_api.errors import Reason
+from byok_api.manifests import SIZE_LIMIT, ManifestError, load_documents
+from byok_api.objects import Namespace, Object, parse_object
+from byok_api.references import ObjectName
+from byok_api.signingrecipe import SigningRecipe
+from byok_signer.decisions import Rules, build_catalogue
+from byok_signer.entries import Catalogue, Inventory, Refused
+
+_LOG = logging.getLogger(__name__)
+_SUFFIXES = frozenset({".yaml", ".yml", ".json"})
+_INTERVAL = 0.5
+"""Seconds between two looks: a change takes effect within 2 s. Polling sees swapped mounts too; inotify misses them."""
+
+Identity = tuple[str, ObjectName]
+"""Kind, and namespace/name (an empty namespace for a Namespace)."""
+Objects = Mapping[Identity, Object | Refused]
+_Stamp = tuple[int, int, int, int]
+
+
+@dataclass(frozen=True)
+class Folder:
+    """A folder of manifests; objects that name no namespace are meant for `namespace`."""
+
+    path: Path
+    namespace: str | None = None
+
+
+@dataclass(frozen=True)
+class FileState:
+    """What a file last gave."""
+
+    objects: Objects = field(default_factory=dict)
+    problems: tuple[str, ...] = ()
+
+
+def read_state(previous: FileState, data: bytes, source: str, namespace: str | None) -> FileState:
+    """Read a file's new content over what it gave before. Pure."""
+    try:
+        documents = load_documents(data, source)
+    except ManifestError as error:
+        return FileState(previous.objects, (error.message,))
+    objects: dict[Identity, Object | Refused] = {}
+    problems: list[str] = []
+    kept: Objects = {}
+    for document in documents:
+        found: Object | Refused
+        try:
+            found = parse_object(document, source, namespace=namespace)
+            identity = _identity(found)
+        except ManifestError as error:
+            problems.append(error.message)
+            claimed = _claimed_identity(document, namespace)
+            if claimed is None:
+                # Which object this was meant to be cannot be told, so none of the file's is taken for deleted.
+                kept = previous.objects
+                continue
+            identity, found = claimed, _instead_of(document, claimed, previous.objects.get(claimed), error)
+        if identity in objects:
+            message = f"{source}: {identity[0]} {identity[1]} is defined twice; keep one of them"
+            problems.append(message)
+            found = _refused(identity, message)
+        objects[identity] = found
+    return FileState({**kept, **objects}, tuple(problems))
+
+
+def merge(files: Mapping[str, FileState]) -> tuple[Inventory, tuple[str, ...]]:
+    """Put the files' objects together; what two files define is refused, and said. Pure."""
+    places: dict[Identity, list[str]] = defaultdict(list)
+    for source, state in files.items():
+        for identity in state.objects:
+            places[identity].append(source)
+    keys: dict[ObjectName, ByokKey | Refused] = {}
+    recipes: dict[ObjectName, SigningRecipe | Refused] = {}
+    labels: dict[str, Mapping[str, str]] = {}
+    problems = []
+    for identity, sources in places.items():
+        found = files[sources[0]].objects[identity]
+        if len(sources) > 1:
+            message = f"{identity[0]} {identity[1]} is defined in {' and '.join(sources)}; keep one of them"
+            problems.append(message)
+            found = _refused(identity, message)
+        match identity[0], found:
+            case "ByokKey", ByokKey() | Refused():
+                keys[identity[1]] = found
+            case "SigningRecipe", SigningRecipe() | Refused():
+                recipes[identity[1]] = found
+            case _, Namespace():
+                labels[identity[1].name] = found.labels
+    return Inventory(keys, recipes, labels), tuple(problems)
+
+
+class FolderCatalogue:
+    """Holds the catalogue of some folders; `refresh` or `watch` keep it up to date."""
+
+    def __init__(
+        self,
+        folders: Sequence[Folder],
+        rules: Rules,
+        *,
+        now: Callable[[], datetime],
+        changed: Callable[[Catalogue], None],
+    ) -> None:
+        self._folders = tuple(folders)
+        self._rules = rules
+        self._now = now
+        self._changed = changed
+        self._stamps: Mapping[Path, _Stamp] | None = None
+        self._files: dict[Path, FileState] = {}
+        self._reported: frozenset[str] = frozenset()
+        self._catalogue = Catalogue()
+
+    def current(self) -> Catalogue:
+        """Return the catalogue as last read."""
+        return self._catalogue
+
+    async def watch(self) -> None:
+        """Refresh forever."""
+        while True:
+            await asyncio.sleep(_INTERVAL)
+            await asyncio.to_thread(self.refresh)
+
+    def refresh(self) -> bool:
+        """Look at the folders once and read what has changed; say whether anything had."""
+        stamps: dict[Path, _Stamp] = {}
+        namespaces: dict[Path, str | None] = {}
+        faults: list[str] = []
+        for folder in self._folders:
+            try:
+                found = dict(_stamps_of(folder.path))
+            except OSError as error:
+                faults.append(f"{folder.path}: {error.strerror}; what was read from it before stays")
+                found = {path: stamp for path, stamp in (self._stamps or {}).items() if path.parent == folder.path}
+            stamps |= found
+            namespaces |= dict.fromkeys(found, folder.namespace)
+        if stamps == self._stamps:
+            self._report(faults)
+            return False
+        before = self._stamps or {}
+        self._files = {
+            path: self._files[path] if before.get(path) == stamp else self._read(path, namespaces[path])
+            for path, stamp in stamps.items()
+        }
+        self._stamps = stamps
+        inventory, doubles = merge({str(path): state for path, state in self._files.items()})
+        self._catalogue = build_catalogue(inventory, self._rules, now=self._now())
+        self._report([*faults, *doubles, *(text for state in self._files.values() for text in state.problems)])
+        self._changed(self._catalogue)
+        return True
+
+    def _read(self, path: Path, namespace: str | None) -> FileState:
+        previous = self._files.get(path, FileState())
+        try:
+            with path.open("rb") as file:
+                data = file.read(SIZE_LIMIT + 1)
+        except OSError as error:
+            return FileState(previous.objects, (f"{path}: {error.strerror}; what was read from it before stays",))
+        return read_state(previous, data, str(path), namespace)
+
+    def _report(self, problems: Sequence[str]) -> None:
+        for problem in problems:
+            if problem not in self._reported:
+                _LOG.error("manifest not taken", extra={"found": problem})
+        self._reported = frozenset(problems)
+
+
+def _stamps_of(folder: Path) -> Iterator[tuple[Path, _Stamp]]:
+    # Names with a dot in front are editors' files and the machinery of mounted ConfigMaps.
+    for path in sorted(folder.iterdir()):
+        if path.suffix not in _SUFFIXES or path.name.startswith("."):
+            continue
+        try:
+            status = path.stat()
+        except FileNotFoundError:
+            continue
+        yield path, (status.st_mtime_ns, status.st_ctime_ns, status.st_ino, status.st_size)
+
+
+def _identity(found: Object) -> Identity:
+    return found.kind, ObjectName(found.metadata.namespace, found.metadata.name)
+
+
+def _claimed_identity(document: Mapping[str, Any], namespace: str | None) -> Identity | None:
+    kind, metadata = document.get("kind"), document.get("metadata")
+    if not isinstance(kind, str) or not isinstance(metadata, Mapping):
+        return None
+    name, own = metadata.get("name"), metadata.get("namespace", namespace)
+    if kind == "Namespace":
+        own = ""
+    return (kind, ObjectName(own, name)) if isinstance(name, str) and isinstance(own, str) else None
+
+
+def _instead_of(
+    document: Mapping[str, Any], identity: Identity, before: Object | Refused | None, error: ManifestError
+) -> Object | Refused:
+    spec = document.get("spec")
+    state = spec.get("state", KeyState.ACTIVE) if isinstance(spec, Mapping) else KeyState.ACTIVE
+    if identity[0] == "ByokKey" and state != KeyState.ACTIVE:
+        return Refused(
+            identity[1], Reason.KeyDeactivated, f"key {identity[1]} is not active: spec.state is {state!r:.40}"
+        )
+    if before is not None and not isinstance(before, Refused):
+        return before
+    return Refused(identity[1], error.reason, error.message)
+
+
+def _refused(identity: Identity, message: str) -> Refused:
+    return Refused(identity[1], Reason.KeyInvalid if identity[0] == "ByokKey" else Reason.RecipeInvalid, message)

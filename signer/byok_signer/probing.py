@@ -1,0 +1,88 @@
+"""KeyProbe.ProbeKey: which key is meant and who may ask, then the probe, then its report as a message."""
+
+from byok_api import signatures
+from byok_api.errors import Reason, Refusal
+from byok_api.references import ObjectName
+from byok_api.signer.v1 import signer_pb2 as pb
+from byok_signer.authorization import authorize_probe
+from byok_signer.entries import KeyEntry
+from byok_signer.pipeline import Call, Pipeline, Ports, Subject
+from byok_signer.probe import Check, CheckOutcome, ProbeReport, ProbeRequest, probe_key
+
+_NOT_SEEN_RETRY_AFTER = 1.0
+_CHECK_TIMEOUT = 5.0
+_CERTIFICATE_REASONS = frozenset({Reason.CertificateInvalid, Reason.CertificateMissing})
+_OUTCOMES = {
+    CheckOutcome.PASSED: pb.ProbeResult.PASSED,
+    CheckOutcome.FAILED: pb.ProbeResult.FAILED,
+    CheckOutcome.UNKNOWN: pb.ProbeResult.UNKNOWN,
+}
+
+
+class Prober:
+    """Probes keys of the catalogue for those who may ask."""
+
+    def __init__(self, ports: Ports, pipeline: Pipeline) -> None:
+        self._ports = ports
+        self._pipeline = pipeline
+
+    async def probe(
+        self, call: Call, name: ObjectName, *, generation: int, least_privilege: bool
+    ) -> pb.ProbeKeyResponse:
+        """Probe a key as its manifest stands at `generation`, or as it is known where that is 0."""
+        caller = await self._pipeline.authenticate(call)
+        async with self._pipeline.recording_refusals(call, caller, Subject(key=str(name))):
+            entry = authorize_probe(self._ports.catalogue(), caller, name)
+            seen = entry.manifest.metadata.generation or 0
+            if generation > seen:
+                raise Refusal(
+                    Reason.GenerationNotSeen,
+                    f"key {name}: generation {generation} has not reached this signer, which has {seen}; ask again",
+                    retry_after=_NOT_SEEN_RETRY_AFTER,
+                )
+        chain = entry.chain
+        report = await probe_key(
+            self._ports.kms,
+            ProbeRequest(
+                key=entry.handle,
+                algorithm=entry.algorithm,
+                registered_spki=signatures.spki_of(chain.public_key) if chain else None,
+                least_privilege=least_privilege,
+                timeout=min(call.remaining, _CHECK_TIMEOUT),
+            ),
+        )
+        return _response(entry, seen, report)
+
+
+def _response(entry: KeyEntry, generation: int, report: ProbeReport) -> pb.ProbeKeyResponse:
+    public_key = report.public_key
+    return pb.ProbeKeyResponse(
+        generation=generation,
+        get_public_key=_result(report.get_public_key),
+        sign=_result(report.sign),
+        least_privilege=_result(report.least_privilege) if report.least_privilege else None,
+        key_arn=str(public_key.key_arn) if public_key else "",
+        public_key=public_key.spki if public_key else b"",
+        key_spec=public_key.key_spec if public_key else "",
+        algorithm=str(report.algorithm) if report.algorithm else "",
+        certificate=_certificate_result(entry, report.certificate),
+        external_id=report.external_id,
+    )
+
+
+def _certificate_result(entry: KeyEntry, check: Check) -> pb.ProbeResult:
+    # What is wrong with the chain itself comes before whether its key is KMS's.
+    problem = entry.problem
+    if problem is not None and problem.reason in _CERTIFICATE_REASONS:
+        return pb.ProbeResult(outcome=pb.ProbeResult.FAILED, reason=problem.reason.name, message=problem.message)
+    return _result(check)
+
+
+def _result(check: Check) -> pb.ProbeResult:
+    return pb.ProbeResult(
+        outcome=_OUTCOMES[check.outcome],
+        reason=check.reason.name if check.reason else "",
+        message=check.message,
+        missing_statement=check.missing_statement,
+        kms_request_id=check.request_id,
+    )

@@ -1,0 +1,73 @@
+"""The gRPC server with everything in it: services, health, reflection, limits, and an orderly end."""
+
+from dataclasses import dataclass
+
+import grpc
+import grpc.aio
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_health.v1.health import aio as health_aio
+from grpc_reflection.v1alpha import reflection
+
+from byok_api.signer.v1 import signer_pb2
+from byok_api.signer.v1 import signer_pb2_grpc as rpc
+from byok_signer.services import KeyProbeService, SignerService
+from byok_signer.settings import Settings
+from byok_signer.settings_types import UnixSocket
+from byok_signer.tls import server_credentials
+
+SERVICES = tuple(service.full_name for service in signer_pb2.DESCRIPTOR.services_by_name.values())
+_HEADER_LIMIT = 32 * 1024
+"""Bytes of a call's metadata: a token has 1-2 KiB."""
+
+
+@dataclass(frozen=True)
+class Services:
+    """What the server serves."""
+
+    signer: SignerService
+    probe: KeyProbeService
+
+
+class SignerServer:
+    """A gRPC server that is healthy from `start` until `stop`."""
+
+    def __init__(self, settings: Settings, services: Services) -> None:
+        self._health = health_aio.HealthServicer()
+        self._server = grpc.aio.server(
+            maximum_concurrent_rpcs=settings.max_concurrent_calls,
+            options=(
+                ("grpc.max_receive_message_length", settings.max_message_bytes),
+                ("grpc.max_send_message_length", settings.max_message_bytes),
+                ("grpc.max_metadata_size", _HEADER_LIMIT),
+                ("grpc.absolute_max_metadata_size", _HEADER_LIMIT),
+                ("grpc.so_reuseport", 0),
+            ),
+        )
+        rpc.add_SignerServicer_to_server(services.signer, self._server)
+        rpc.add_KeyProbeServicer_to_server(services.probe, self._server)
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+        reflection.enable_server_reflection(
+            (*SERVICES, health_pb2.DESCRIPTOR.services_by_name["Health"].full_name, reflection.SERVICE_NAME),
+            self._server,
+        )
+        self.port = self._bind(settings)
+
+    def _bind(self, settings: Settings) -> int:
+        if isinstance(settings.listen, UnixSocket):
+            return self._server.add_insecure_port(str(settings.listen))
+        if settings.tls_cert_file is None or settings.tls_key_file is None:
+            raise AssertionError("settings allow TCP only with TLS")
+        return self._server.add_secure_port(
+            str(settings.listen), server_credentials(settings.tls_cert_file, settings.tls_key_file)
+        )
+
+    async def start(self) -> None:
+        """Begin to serve, and say so to health checks."""
+        await self._server.start()
+        for service in ("", *SERVICES):
+            await self._health.set(service, health_pb2.HealthCheckResponse.SERVING)
+
+    async def stop(self, grace: float) -> None:
+        """Take no new calls, let those in flight end within `grace` seconds, then end them."""
+        await self._health.enter_graceful_shutdown()
+        await self._server.stop(grace)
