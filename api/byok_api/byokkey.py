@@ -1,10 +1,10 @@
 """The kind ByokKey: a KMS key that its owner lets the signer use, and for whom."""
 
-from datetime import datetime, timedelta
+from datetime import timedelta
 from enum import StrEnum
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field, StringConstraints
+from pydantic import AwareDatetime, Field, StringConstraints
 
 from byok_api.algorithms import SigningAlgorithm
 from byok_api.fields import (
@@ -233,7 +233,7 @@ class Acknowledgement(Model):
 
     terms: Annotated[Identifier, _RECORDED, Field(description="Name and version of the terms.")]
     accepted_by: Annotated[str, _RECORDED, Field(min_length=1, max_length=256, description="Who accepted them.")]
-    accepted_at: Annotated[datetime, _RECORDED, Field(description="When.")]
+    accepted_at: Annotated[AwareDatetime, _RECORDED, Field(description="When.")]
 
 
 class ByokKeySpec(Model):

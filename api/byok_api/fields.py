@@ -156,7 +156,7 @@ def exactly_one(what: str, attributes: tuple[str, ...]) -> Rule:
     return Rule(
         name=f"ExactlyOne{what}",
         cel=f"[{', '.join(f'has(self.{name})' for name in names)}].exists_one(given, given)",
-        message=f"exactly one of {', '.join(names)} must be set",
+        message=f"exactly one of {', '.join(names)} must be set" if len(names) > 1 else f"{names[0]} must be set",
         check=lambda model: sum(getattr(model, attribute) is not None for attribute in attributes) == 1,
         one_of=attributes,
     )

@@ -175,8 +175,7 @@ class _Builder:
         value = self._value(event, line)
         top = self._open[-1] if self._open else None
         if top is None or top.mapping is None or top.key is not None:
-            if top is not None:
-                self.lines.setdefault(top.next_path, line)
+            self.lines.setdefault(top.next_path if top else (), line)
             self._put(value)
             return
         if not isinstance(value, str):
@@ -267,8 +266,8 @@ def _documents(text: str, source: str) -> Iterator[Document]:
                 if builder.root is None:
                     continue
                 if not isinstance(builder.root, dict):
-                    line = _line(event)
-                    raise _refused(source, "Mapping", "holds a document that is no mapping", "write an object", line)
+                    found = "holds a document that is no mapping"
+                    raise _refused(source, "Mapping", found, "write an object", builder.lines[()])
                 yield Document(builder.root, builder.lines)
             case _:
                 builder.take(event)

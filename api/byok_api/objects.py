@@ -92,10 +92,10 @@ def parse_object(document: Mapping[str, Any], source: str, *, namespace: str | N
     findings = [_finding(document, path, "null", "is null", "leave it out") for path in _nulls(content, ())]
     nulls = {finding.path for finding in findings}
     try:
-        parsed = model.model_validate_json(json.dumps(content))
+        parsed = model.model_validate_json(json.dumps(content), by_alias=True, by_name=False)
     except ValidationError as error:
         explained = (_explained(document, details) for details in error.errors(include_url=False))
-        findings += [finding for finding in explained if finding.path not in nulls]
+        findings += [finding for finding in explained if not any(null.startswith(finding.path) for null in nulls)]
     else:
         if not (parsed.metadata.namespace or model is Namespace):
             path = ("metadata", "namespace")

@@ -70,10 +70,8 @@ def assertions_page() -> str:
         "The names that recipes require and that callers pass as metadata. A claim carries labels and hashes of "
         "assertions, not their contents: what is *enforced by signer* the signer itself sees in the claim, what is "
         "*enforced by client* is the client's word.\n\n"
-        + table(
-            ["name", "what it says", "value", "bytes at most", "if missing", "where it stands", "enforced by"], rows
-        )
-        + f"\nEvery manifest also carries `{RECIPE_LABEL}` with the recipe's namespace, name, version and effectiveHash.\n"
+        + table(head, rows)
+        + f"\nEvery manifest also carries `{RECIPE_LABEL}`: the recipe's namespace, name, version and effectiveHash.\n"
     )
 
 

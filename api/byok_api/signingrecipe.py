@@ -71,8 +71,9 @@ def _known(name: str) -> str:
 
 def _fitting(defaults: dict[str, JsonValue]) -> dict[str, JsonValue]:
     for name, value in defaults.items():
+        row = ASSERTIONS[_known(name)]
         try:
-            ASSERTIONS[_known(name)].parse(value)
+            row.parse(value)
         except ValueError as error:
             raise PydanticCustomError("default_value", "{name} {error}", {"name": name, "error": str(error)}) from error
     return defaults
