@@ -12,7 +12,11 @@ _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 
 def check_endpoint(url: str) -> str:
     """Return `url` without a trailing slash; ValueError unless it is an origin, over TLS if beyond this machine."""
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+        _ = parts.port
+    except ValueError as error:
+        raise ValueError(f"endpoint {url!r}: {error}") from error
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise ValueError(f"endpoint {url!r}: must be a URL such as https://kms.example.com")
     if parts.username is not None or parts.path not in ("", "/") or parts.query or parts.fragment:

@@ -15,6 +15,7 @@ import botocore.session
 from botocore.config import Config
 from botocore.credentials import ReadOnlyCredentials
 from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
+from botocore.exceptions import ConnectionError as NotConnectedError
 
 from byok_api.errors import Reason
 from byok_signer.kms.errors import OUTAGE_RETRY_AFTER, KmsError
@@ -110,7 +111,7 @@ class OwnCredentials:
         self._look_again_at = time.monotonic() + _LOOK_AGAIN
         try:
             frozen = await asyncio.get_running_loop().run_in_executor(self._thread, self._fetch)
-        except HTTPClientError as error:
+        except (HTTPClientError, NotConnectedError) as error:
             _log.warning("AWS credentials could not be fetched: %s", type(error).__name__)
             raise KmsError(
                 Reason.KmsUnavailable,

@@ -42,6 +42,10 @@ MULTI = KeyArn(f"{PLACE}:key/mrk-1")
 REPLICA = KeyArn(f"{PLACE.replace('central', 'west')}:key/mrk-1")
 MULTI_KEY = dataclasses.replace(KEY, arn=MULTI, replicas=(REPLICA,))
 GOOD = signing_reply(PRIVATE_KEY)
+SESSION = (
+    b"<AssumeRoleResponse><Credentials><AccessKeyId>ASIA1</AccessKeyId><SecretAccessKey>hush</SecretAccessKey>"
+    b"<SessionToken>token</SessionToken><Expiration>2099-01-01T00:00:00Z</Expiration></Credentials></AssumeRoleResponse>"
+)
 STATIC = BotocoreCredentials("AKIATEST", "hush", "token")
 
 
@@ -279,3 +283,56 @@ async def test_the_request_is_signed_and_carries_the_digest_only() -> None:
         "MessageType": "DIGEST",
         "SigningAlgorithm": "ECDSA_SHA_256",
     }
+
+
+async def test_expired_credentials_are_renewed_once() -> None:
+    found = iter(range(1, 9))
+    expired = error_reply("ExpiredTokenException")
+    async with scripted_server(expired, GOOD, expired) as server:
+        config = KmsConfig(installation="test", endpoint=server.url, retries=2)
+        kms = AwsKms(config, chain=lambda: BotocoreCredentials(f"AKIA{next(found)}", "hush", "token"))
+        answer = await kms.sign(KEY, ES256, message=b"claim", timeout=5)
+        assert outcomes(answer.attempts) == ["req-1:failed", "req-signed:signed"]
+        with pytest.raises(KmsError) as caught:
+            await kms.sign(KEY, ES256, message=b"claim", timeout=5)
+        await kms.close()
+    assert caught.value.reason is Reason.SignerCredentialsInvalid
+    used = [request.headers["authorization"].split("Credential=")[1].split("/")[0] for request in server.received]
+    assert used == ["AKIA1", "AKIA2", "AKIA2", "AKIA3"]
+
+
+async def test_an_expired_session_of_a_role_is_renewed_once() -> None:
+    session = raw_reply(http(200, SESSION))
+    async with scripted_server(session, error_reply("ExpiredTokenException"), session, GOOD) as server:
+        kms = AwsKms(KmsConfig(installation="test", endpoint=server.url), chain=lambda: STATIC)
+        key = dataclasses.replace(KEY, role_arn="arn:aws:iam::111122223333:role/media")
+        answer = await kms.sign(key, ES256, message=b"claim", timeout=5)
+        await kms.close()
+    assert outcomes(answer.attempts) == ["req-1:failed", "req-signed:signed"]
+    assert "Credential=ASIA1/" in server.received[3].headers["authorization"]
+
+
+async def test_sts_that_denies_is_told_as_such_and_sends_nothing_to_kms() -> None:
+    denied = b"<ErrorResponse><Error><Code>AccessDenied</Code><Message>secret</Message></Error></ErrorResponse>"
+    key = dataclasses.replace(KEY, role_arn="arn:aws:iam::111122223333:role/media")
+    refusal = await refusal_of(raw_reply(http(403, denied)), key=key)
+    assert refusal.message.startswith(f"key team/photo: sts:AssumeRole on {key.role_arn}: AccessDenied. ")
+    assert (refusal.reason, refusal.retry_after, refusal.attempts) == (Reason.KeyAccessDenied, None, ())
+    assert "secret" not in refusal.message
+
+
+async def test_an_installations_role_serves_keys_without_one() -> None:
+    async with scripted_server(raw_reply(http(200, SESSION)), GOOD) as server:
+        config = KmsConfig(installation="test", endpoint=server.url, role_arn="arn:aws:iam::111122223333:role/own")
+        kms = AwsKms(config, chain=lambda: STATIC)
+        await kms.sign(KEY, ES256, message=b"claim", timeout=5)
+        await kms.close()
+    assert b"ExternalId=byok%3Atest%3Ateam%2Fphoto" in server.received[0].body
+    assert b"role%2Fown" in server.received[0].body
+
+
+async def test_no_secret_reaches_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("DEBUG")
+    await refusal_of(raw_reply(None), retries=1)
+    assert "hush" not in caplog.text
+    assert "token" not in caplog.text
