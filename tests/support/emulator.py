@@ -2,7 +2,8 @@
 
 import asyncio
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Any
@@ -67,12 +68,12 @@ class Aws:
 
 
 @contextmanager
-def running_emulator(events_file: Path | None = None) -> Iterator[Aws]:
+def running_emulator(*, events_file: Path | None = None, clock: Callable[[], float] = time.time) -> Iterator[Aws]:
     """Run an emulator until the block ends."""
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever, name="kms-emulator")
     thread.start()
-    emulator = KmsEmulator(events_file=events_file)
+    emulator = KmsEmulator(events_file=events_file, clock=clock)
     try:
         asyncio.run_coroutine_threadsafe(emulator.start(), loop).result(30)
         with ExitStack() as stack:

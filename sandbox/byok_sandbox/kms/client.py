@@ -7,6 +7,8 @@ from typing import Any
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
+from pydantic.alias_generators import to_camel
+
 from byok_sandbox.kms.control import PREFIX
 
 _TIMEOUT_SECONDS = 30.0
@@ -33,14 +35,14 @@ class ControlClient:
 
         `attributes` are the fields of `control.IdentityDocument`: actions, tags, trust_policy, max_session_seconds.
         """
-        self._call("PUT", "identities", {"arn": arn, **attributes})
+        self._call("PUT", "identities", _document(arn, attributes))
 
     def issue(self, arn: str, **attributes: object) -> dict[str, Any]:
         """Make credentials for an identity: arn, accessKeyId, secretAccessKey, sessionToken and expiresAt (or None).
 
         `attributes` are the fields of `control.AccessKeyDocument`: session_name, expires_in (seconds).
         """
-        return self._call("POST", "access-keys", {"arn": arn, **attributes})
+        return self._call("POST", "access-keys", _document(arn, attributes))
 
     def events(self, since: int = 0) -> list[dict[str, Any]]:
         """List the events after the first `since`, as CloudTrail would."""
@@ -58,3 +60,7 @@ class ControlClient:
                 return dict(json.load(answer))
         except HTTPError as error:
             raise ControlError(error.read(1000).decode(errors="replace")) from error
+
+
+def _document(arn: str, attributes: Mapping[str, object]) -> dict[str, object]:
+    return {"arn": arn, **{to_camel(name): value for name, value in attributes.items()}}

@@ -91,7 +91,7 @@ class Condition:
             return unknown
         actual = context.get(self.key)
         if self.operator == "Null":
-            return all((actual is None) == (value.casefold() == "true") for value in self.values)
+            return all((not actual) == (value.casefold() == "true") for value in self.values)
         matcher, negated = _OPERATORS[self.operator]
         if not actual:
             return self.if_exists or self.quantifier == "ForAllValues" or (negated and not self.quantifier)

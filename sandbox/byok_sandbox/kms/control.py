@@ -8,7 +8,6 @@ from typing import Any, TypeVar
 
 from aiohttp import web
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from pydantic.alias_generators import to_camel
 
 from byok_sandbox.kms.front import Front, State
 from byok_sandbox.kms.identities import AccessKey, Identity
@@ -21,7 +20,7 @@ _COUNT_DIGITS = 12
 
 
 class _Document(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, alias_generator=to_camel, populate_by_name=True)
+    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class IdentityDocument(_Document):
@@ -30,16 +29,16 @@ class IdentityDocument(_Document):
     arn: str = Field(max_length=_ARN_LIMIT)
     actions: tuple[str, ...] = ()
     tags: dict[str, str] = Field(default_factory=dict)
-    trust_policy: str | None = None
-    max_session_seconds: int = Field(default=3600, ge=3600, le=43_200)
+    trust_policy: str | None = Field(default=None, alias="trustPolicy")
+    max_session_seconds: int = Field(default=3600, alias="maxSessionSeconds", ge=3600, le=43_200)
 
 
 class AccessKeyDocument(_Document):
     """Credentials to be made: body of `POST /_sandbox/access-keys`."""
 
     arn: str = Field(max_length=_ARN_LIMIT)
-    session_name: str = Field(default="sandbox", pattern=r"^[A-Za-z0-9_+=,.@-]{2,64}$")
-    expires_in: float | None = None
+    session_name: str = Field(default="sandbox", alias="sessionName", pattern=r"^[A-Za-z0-9_+=,.@-]{2,64}$")
+    expires_in: float | None = Field(default=None, alias="expiresIn")
     """Seconds from now; None for credentials that stay."""
 
 
@@ -80,6 +79,8 @@ class Control:
             key = self._state.directory.issue(document.arn, session_name=document.session_name, expires_at=expires_at)
         except KeyError as error:
             raise _bad_request(f"{document.arn} is unknown: PUT it to {PREFIX}/identities first") from error
+        except ValueError as error:
+            raise _bad_request(str(error)) from error
         return web.json_response(credentials_of(key))
 
     async def _list_events(self, request: web.Request) -> web.Response:

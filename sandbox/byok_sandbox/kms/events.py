@@ -17,10 +17,10 @@ from byok_sandbox.kms.arns import role_name
 from byok_sandbox.kms.faults import AwsFaultError
 from byok_sandbox.kms.identities import Caller
 
-EVENT_LIMIT = 100_000
+EVENT_LIMIT = 10_000
 """Events kept in memory; the oldest go first."""
 
-# CloudTrail leaves these out; so do CreateKey's tags and the like never hold a secret.
+# What is signed or secret; CloudTrail leaves it out too.
 _HIDDEN = frozenset(
     {"CiphertextBlob", "GrantTokens", "GrantToken", "Mac", "Message", "Plaintext", "Signature", "WebIdentityToken"},
 )
@@ -50,8 +50,8 @@ class Happening:
 class EventLog:
     """The newest events in memory and, if wanted, all of them appended to a file, one JSON object to a line."""
 
-    def __init__(self, path: Path | None = None) -> None:
-        self._events: deque[dict[str, Any]] = deque(maxlen=EVENT_LIMIT)
+    def __init__(self, path: Path | None = None, *, limit: int = EVENT_LIMIT) -> None:
+        self._events: deque[dict[str, Any]] = deque(maxlen=limit)
         self._count = 0
         self._file: TextIO | None = path.open("a", encoding="utf-8") if path else None
 

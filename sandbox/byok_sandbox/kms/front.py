@@ -28,6 +28,7 @@ BODY_LIMIT = 128 * 1024
 """Bytes of a request: a key policy of 32 KiB fits however it is escaped."""
 
 _TARGET_PREFIX = "TrentService."
+_ACTION_LIMIT = 64
 _JSON = "application/x-amz-json-1.1"
 
 
@@ -99,7 +100,9 @@ class Front:
 
     async def _answer_kms(self, exchange: Exchange, request_id: str) -> web.Response:
         service = await self._loaded()
-        name = exchange.headers["x-amz-target"].removeprefix(_TARGET_PREFIX)
+        target, name = exchange.headers["x-amz-target"], exchange.headers["x-amz-target"].removeprefix(_TARGET_PREFIX)
+        if name == target:
+            raise AwsFaultError("UnknownOperationException", f"X-Amz-Target must begin with {_TARGET_PREFIX}")
         parameters = _read_json(exchange.body)
         call = service.open(KmsRequest(exchange.caller, exchange.region, name, parameters, exchange.now))
         fault = None
@@ -115,7 +118,7 @@ class Front:
 
     async def _answer_sts(self, exchange: Exchange, request_id: str) -> web.Response:
         parameters = read_parameters(exchange.body)
-        action = parameters.get("Action", "")
+        action = parameters.get("Action", "")[:_ACTION_LIMIT]
         fault = None
         try:
             result = self._sts.answer(StsCall(exchange.caller, action, parameters, exchange.now))
@@ -176,7 +179,8 @@ def _read_json(body: bytes) -> dict[str, Any]:
         raise AwsFaultError("SerializationException", "The body is not JSON.") from error
     if not isinstance(parameters, dict):
         raise AwsFaultError("SerializationException", "The body is not a JSON object.")
-    return parameters
+    # AWS takes null as absent.
+    return {name: value for name, value in parameters.items() if value is not None}
 
 
 def _kms_fault(fault: AwsFaultError) -> web.Response:

@@ -73,7 +73,7 @@ def check_tokens(store: KeyStore, call: KmsCall) -> None:
     """Refuse grant tokens that KMS never gave out; grants count at once here, so that nothing else hangs on a token."""
     tokens = call.parameters.get("GrantTokens") or []
     known = {grant.token for _, grant in store.grants()} if tokens else set()
-    if not all(token in known for token in tokens):
+    if not all(isinstance(token, str) and token in known for token in tokens):
         raise AwsFaultError("InvalidGrantTokenException", "Invalid grant token.")
 
 

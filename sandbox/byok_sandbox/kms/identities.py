@@ -123,7 +123,7 @@ class Directory:
     def issue(self, arn: str, *, session_name: str = "sandbox", expires_at: float | None = None) -> AccessKey:
         """Make credentials for an identity; with `expires_at` they are temporary and have a session token.
 
-        KeyError if the identity was never put.
+        KeyError if the identity was never put, ValueError if there are too many access keys.
         """
         identity = self._identities[arn]
         access_key_id = _access_key_id("AKIA" if expires_at is None else "ASIA")
@@ -142,13 +142,19 @@ class Directory:
             return None
         return replace(key, caller=replace(key.caller, identity=self._identities[key.caller.identity.arn]))
 
+    def forget(self, access_key_id: str) -> None:
+        """Make an access key unknown, as IAM does with one that is deleted."""
+        self._keys.pop(access_key_id, None)
+
     def _keep(self, caller: Caller, *, expires_at: float | None) -> AccessKey:
         token = None if expires_at is None else secrets.token_urlsafe(96)
         key = AccessKey(caller.access_key_id, secrets.token_urlsafe(30), token, expires_at, caller)
         self._keys[key.access_key_id] = key
         if len(self._keys) > _ACCESS_KEY_LIMIT:
-            oldest = next(found for found in self._keys.values() if found.expires_at is not None)
+            oldest = next((found for found in self._keys.values() if found.expires_at is not None), key)
             del self._keys[oldest.access_key_id]
+            if oldest is key:
+                raise ValueError(f"{_ACCESS_KEY_LIMIT} access keys that stay are the most there may be")
         return key
 
 

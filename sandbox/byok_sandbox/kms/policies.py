@@ -20,7 +20,7 @@ POLICY_LIMIT = 32_768
 _STATEMENT_LIMIT = 500
 _VERSIONS = frozenset({"2012-10-17", "2008-10-17"})
 _ELEMENTS = frozenset({"Sid", "Effect", "Principal", "Action", "NotAction", "Resource", "Condition"})
-_ROOT = re.compile(r"(?:arn:aws[a-z-]*:iam::)?([0-9]{12})(?::root)?")
+_ACCOUNT = re.compile(r"(?:arn:aws[a-z-]*:iam::(?P<root>[0-9]{12}):root|(?P<number>[0-9]{12}))")
 
 
 class PolicyError(ValueError):
@@ -80,7 +80,8 @@ class Statement:
 
     def names_account(self, request: Request) -> bool:
         """Decide whether a principal of this statement is the caller's account."""
-        return any((root := _ROOT.fullmatch(name)) and root[1] == request.account for name in self.principals)
+        found = [_ACCOUNT.fullmatch(name) for name in self.principals]
+        return any(match and (match["root"] or match["number"]) == request.account for match in found)
 
 
 @dataclass(frozen=True)
@@ -167,7 +168,7 @@ def _principals(document: object, where: str) -> tuple[str, ...]:
     # Neither services nor federated users ever call the sandbox: their statements apply to nobody here.
     names = _strings(document["AWS"], f"{where}.Principal.AWS") if "AWS" in document else ()
     for name in names:
-        if name != "*" and not _ROOT.fullmatch(name) and not is_principal_arn(name):
+        if name != "*" and not _ACCOUNT.fullmatch(name) and not is_principal_arn(name):
             raise PolicyError(f"{where}: {name[:120]!r} is no valid principal")
     return names
 

@@ -25,6 +25,7 @@ _TAG_VALUE = re.compile(r"[\w\s+=.:/@-]{0,256}")
 _TAG_LIMIT = 50
 _MIN_SECONDS = 900
 _CHAINED_SECONDS = 3600
+_UNPRINTABLE = re.compile(r"[^\x20-\x7e]")
 _KNOWN = re.compile(
     r"Action|Version|RoleArn|RoleSessionName|ExternalId|DurationSeconds|Tags\.member\.[0-9]{1,2}\.(?:Key|Value)",
 )
@@ -100,8 +101,8 @@ class StsService:
 
 
 def xml(name: str, text: str) -> str:
-    """Write one XML element with text in it."""
-    return f"<{name}>{escape(text)}</{name}>"
+    """Write one XML element with text in it; what XML cannot hold becomes a question mark."""
+    return f"<{name}>{escape(_UNPRINTABLE.sub('?', text))}</{name}>"
 
 
 def _pattern(call: StsCall, name: str, pattern: re.Pattern[str]) -> str:
