@@ -116,8 +116,8 @@ def hostile() -> Mapping[str, bytes]:
         "tags": b"\xd8\x23" * (rest // 2),
         "a list of 2^60 items": b"\x9b\x10" + b"\x00" * 7 + b"\x00" * rest,
         "a string of 2^60 bytes": b"\x5b\x10" + b"\x00" * 7 + b"\x00" * rest,
-        "2,500 small items": b"\x99\x09\xc4" + b"\x00" * 2500,
-        "1,200 keys": b"\xb9\x04\xb0" + b"".join(b"\x64%04d\x00" % number for number in range(1200)),
+        "2,000 empty maps": b"\x99\x07\xd0" + b"\xa0" * 2000,
+        "1,000 keys": b"\xb9\x03\xe8" + b"".join(b"\x64%04d\x00" % number for number in range(1000)),
         "60,000 small items": b"\x99\xea\x60" + b"\x00" * 60000,
         "one long text": b"\x79\xf0\x00" + b"a" * 0xF000,
     }

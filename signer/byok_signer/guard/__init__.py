@@ -6,10 +6,9 @@ decoded only when the one around it has passed.
 """
 
 import hashlib
-import hmac
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import cast
+from typing import Any, cast
 
 from byok_api.errors import ClaimRefusal, Reason
 from byok_signer.guard.cbor import CLAIM, ENCODING_RULES, PROTECTED_HEADER, SIG_STRUCTURE, EncodingFault, Layer, decode
@@ -108,7 +107,7 @@ def _digest_length(subject: tuple[bytes, bytes], policy: ClaimPolicy) -> Finding
 
 def _digest(subject: tuple[bytes, bytes], policy: ClaimPolicy) -> Finding | None:
     digest, evidence = subject
-    if hmac.compare_digest(digest, policy.algorithm.digest(evidence)):
+    if digest == policy.algorithm.digest(evidence):
         return None
     return Finding("the digest of something else", f"the {policy.algorithm.facts.hash_name} of the evidence")
 
@@ -119,19 +118,16 @@ DIGEST_CHECKS = (
     Check[tuple[bytes, bytes]]("digest", _digest),
 )
 
-_LISTS: tuple[tuple[Check[object], ...], ...] = cast(
-    "tuple[tuple[Check[object], ...], ...]",
-    (
-        ENVELOPE_SHAPE,
-        ENVELOPE_CHECKS,
-        HEADER_SHAPE,
-        HEADER_CHECKS,
-        CLAIM_SHAPE,
-        FIELD_CHECKS,
-        CLAIM_CHECKS,
-        RECIPE_CHECKS,
-        DIGEST_CHECKS,
-    ),
+_LISTS: tuple[tuple[Check[Any], ...], ...] = (
+    ENVELOPE_SHAPE,
+    ENVELOPE_CHECKS,
+    HEADER_SHAPE,
+    HEADER_CHECKS,
+    CLAIM_SHAPE,
+    FIELD_CHECKS,
+    CLAIM_CHECKS,
+    RECIPE_CHECKS,
+    DIGEST_CHECKS,
 )
 CHECK_NAMES: tuple[str, ...] = (
     *(check.name for check in MESSAGE_CHECKS),

@@ -43,8 +43,8 @@ class Layer:
 
 SIG_STRUCTURE = Layer("the Sig_structure", 16, text_keys=False)
 PROTECTED_HEADER = Layer("the protected header", 64, text_keys=False)
-# Some 500 assertions, with five items for the reference to each.
-CLAIM = Layer("the claim", 2560, text_keys=True)
+# Some 400 assertions, with five items for the reference to each.
+CLAIM = Layer("the claim", 2048, text_keys=True)
 
 
 class EncodingFault(Exception):  # noqa: N818 - the input's, not this program's

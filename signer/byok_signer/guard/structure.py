@@ -23,6 +23,9 @@ _URI_LIMIT = 512
 _V1_KEYS = frozenset({"claim_generator", "assertions", "dc:format"})
 _REQUIRED_KEYS = frozenset({"instanceID", "claim_generator_info", "signature", "created_assertions"})
 _REDACTION = "redacted_assertions"
+_GENERATOR_TEXTS = ("name", "version", "operating_system", "specVersion")
+# The generator's name is shown to auditors: no terminal sequences in it.
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 _UUID = r"[0-9A-Fa-f]{8}-(?:[0-9A-Fa-f]{4}-){3}[0-9A-Fa-f]{12}"
 _URN = rf"urn:c2pa:{_UUID}(?::[A-Za-z0-9._-]{{0,32}}(?::[0-9]{{1,9}}_[0-9]{{1,9}})?)?"
@@ -97,12 +100,11 @@ def _generator_info(fields: Mapping[str, object], _: ClaimPolicy) -> Finding | N
     generator = cast("dict[object, object]", fields["claim_generator_info"])
     if not all(isinstance(key, str) for key in generator):
         return Finding("a key that is no text", "claim_generator_info with text keys")
-    if not _text(generator.get("name")):
-        return Finding(f"name is {shown(generator.get('name'))}", _A_TEXT)
-    for key in ("version", "operating_system", "specVersion"):
-        if key in generator and not _text(generator[key]):
-            return Finding(f"{key} is {shown(generator[key])}", _A_TEXT)
-    return None
+    for key in _GENERATOR_TEXTS:
+        value = generator.get(key, "none")
+        if not _text(value) or _CONTROL.search(cast("str", value)):
+            return Finding(f"{key} is {shown(value)}", f"{_A_TEXT} without control characters")
+    return None if "name" in generator else Finding("no name", "claim_generator_info with a name")
 
 
 def _references(fields: Mapping[str, object]) -> Sequence[object]:

@@ -17,7 +17,7 @@ from tests.signer.guard.cases import (
     with_fields,
     without,
 )
-from tests.support.claims import CapturedClaim, Parts, edited_manifest, sign
+from tests.support.claims import MEDIA_FOLDER, CapturedClaim, Parts, created_manifest, edited_manifest, sign
 
 _HASH = "c2pa.hash.data"
 _OTHER_MANIFEST = "urn:c2pa:00000000-0000-4000-8000-000000000000"
@@ -44,6 +44,13 @@ def _update_manifest(captured: CapturedClaim) -> bytes:
     return update.sig_structure
 
 
+def _version_1(captured: CapturedClaim) -> bytes:
+    """Let c2pa itself make a claim of version 1."""
+    source = (MEDIA_FOLDER / "landscape.jpg").read_bytes()
+    manifest = {**created_manifest(), "claim_version": 1}
+    return sign(captured.identity, "image/jpeg", source, manifest).sig_structure
+
+
 def _icon_of_another_hash(fields: Fields) -> None:
     fields["created_assertions"].append({**hashed(_ICON), "hash": bytes([1]) * 32})
     fields["claim_generator_info"]["icon"] = hashed(_ICON)
@@ -63,6 +70,7 @@ def _shape(what: str, item: object) -> Case:
 
 CLAIM_CASES = (
     *(_replaced(value) for value in (None, 0, "a text", b"bytes", [], [{"instanceID": "x"}])),
+    Case("claim-version", "one that c2pa made", _version_1),
     Case("claim-version", "the key assertions", with_fields(assertions=[])),
     Case("claim-version", "the key claim_generator", with_fields(claim_generator="old/1.0")),
     Case("claim-version", "the key dc:format", with_fields(**{"dc:format": "image/jpeg"})),
@@ -92,6 +100,7 @@ CLAIM_CASES = (
     Case("value-types", "true as alg_soft", with_fields(alg_soft=True)),
     Case("generator-info", "no name", claim(lambda fields: fields["claim_generator_info"].pop("name"))),
     Case("generator-info", "an empty name", generator(name="")),
+    Case("generator-info", "a name that colours terminals", generator(name="\x1b[31mred")),
     Case("generator-info", "a number as version", generator(version=1)),
     Case("generator-info", "a list as operating system", generator(operating_system=["Linux"])),
     Case("generator-info", "a long specVersion", generator(specVersion="2." * 1000)),
