@@ -1,0 +1,223 @@
+"""Who is calling: a ServiceAccount, proven by a projected token, or nobody.
+
+The token's signature is checked against its issuer's keys, and then what a cluster writes into such tokens
+(Kubernetes, "Managing Service Accounts", bound service account token). No message carries any of a token's text.
+"""
+
+import hashlib
+import json
+import re
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any, Generic, Protocol, TypeVar
+
+import jwt
+
+from byok_api.errors import Reason, Refusal
+from byok_api.references import NAME_LIMIT, NAME_PATTERN, NAMESPACE_PATTERN
+from byok_signer.jwks import ALGORITHMS, KEY_ID_LIMIT, IssuerKeys
+
+TOKEN_SIZE_LIMIT = 16 * 1024
+"""Characters; a cluster's tokens have about 1,200."""
+SKEW = timedelta(seconds=30)
+"""How far the issuer's clock may run ahead of ours; expiry gets no such grace."""
+REMEMBERED = timedelta(seconds=60)
+"""How long an accepted token is not checked again, and so how long a withdrawn key of the issuer still counts."""
+REFUSED = timedelta(seconds=10)
+"""How long a refused token is not checked again."""
+CACHE_LIMIT = 10_000
+"""Tokens remembered, accepted and refused ones each."""
+
+_SUBJECT = re.compile(rf"system:serviceaccount:({NAMESPACE_PATTERN}):({NAME_PATTERN})")
+_FIELD_LIMIT = 253
+_LAST_SECOND = datetime(9999, 12, 31, tzinfo=UTC).timestamp()
+_JWS = jwt.PyJWS(algorithms=ALGORITHMS)
+
+
+@dataclass(frozen=True)
+class Pod:
+    """The pod that a token is bound to."""
+
+    name: str
+    uid: str
+
+
+@dataclass(frozen=True)
+class Caller:
+    """A ServiceAccount that has proven who it is."""
+
+    username: str
+    """`system:serviceaccount:<namespace>:<name>`."""
+    namespace: str
+    service_account: str
+    uid: str
+    """The ServiceAccount's, which a new one of the same name does not share."""
+    pod: Pod | None
+    """None where the token is bound to no pod, as TokenRequest can make it."""
+    expires_at: datetime
+
+
+class Authenticator(Protocol):
+    """Finds out who presents a token."""
+
+    async def authenticate(self, token: str | None) -> Caller:
+        """Name the caller; Refusal TokenMissing, TokenInvalid, TokenExpired or IssuerUnavailable."""
+
+
+class JwtAuthenticator:
+    """Accepts one issuer's ServiceAccount tokens for one audience.
+
+    `clock` gives aware UTC times.
+    """
+
+    def __init__(self, *, issuer: str, audience: str, keys: IssuerKeys, clock: Callable[[], datetime]) -> None:
+        self._issuer = issuer
+        self._audience = audience
+        self._keys = keys
+        self._clock = clock
+        # Apart, so that a flood of made-up tokens displaces no caller's.
+        self._accepted: _Cache[Caller] = _Cache()
+        self._refused: _Cache[Refusal] = _Cache()
+
+    async def authenticate(self, token: str | None) -> Caller:
+        """Check signature, issuer, audience, times and shape, in this order, once a minute for each token."""
+        if not token:
+            raise Refusal(
+                Reason.TokenMissing,
+                "the call carries no bearer token; send 'authorization: Bearer <token>' as metadata",
+            )
+        if len(token) > TOKEN_SIZE_LIMIT:
+            raise _invalid(f"it has {len(token)} characters; at most {TOKEN_SIZE_LIMIT} are taken")
+        if not token.isascii():
+            raise _invalid("it is not a JSON Web Token")
+        # The token itself is kept nowhere.
+        digest, now = hashlib.sha256(token.encode()).digest(), self._clock()
+        if caller := self._accepted.get(digest, now):
+            return caller
+        if refusal := self._refused.get(digest, now):
+            raise Refusal(refusal.reason, refusal.message)
+        return await self._check(token, digest)
+
+    async def _check(self, token: str, digest: bytes) -> Caller:
+        payload = await self._verified_payload(token, digest)
+        now = self._clock()
+        try:
+            caller = self._caller(payload, now)
+        except Refusal as refusal:
+            self._refused.put(digest, refusal, until=now + REFUSED)
+            raise
+        # A token whose time has not come may be good in a moment; so this is not remembered.
+        _check_begun(payload, now)
+        self._accepted.put(digest, caller, until=min(caller.expires_at, now + REMEMBERED))
+        return caller
+
+    async def _verified_payload(self, token: str, digest: bytes) -> dict[str, Any]:
+        try:
+            key_id = _JWS.get_unverified_header(token).get("kid")
+        except jwt.PyJWTError:
+            raise _invalid("it is not a JSON Web Token") from None
+        if not isinstance(key_id, str) or not 0 < len(key_id) <= KEY_ID_LIMIT:
+            raise _invalid("its header names no key (kid)")
+        key = await self._keys.find(key_id)
+        if key is None:
+            # Not remembered either: the issuer may have made the key a moment ago.
+            raise _invalid("it is signed with a key that its issuer does not have, or has withdrawn")
+        try:
+            payload = json.loads(_JWS.decode(token, key.key, algorithms=key.algorithms))
+        except (jwt.PyJWTError, ValueError, RecursionError):
+            refusal = _invalid("its signature is not its issuer's, or of an algorithm that is not taken")
+            self._refused.put(digest, refusal, until=self._clock() + REFUSED)
+            raise refusal from None
+        if not isinstance(payload, dict):
+            raise _invalid("its payload is not an object")
+        return payload
+
+    def _caller(self, payload: dict[str, Any], now: datetime) -> Caller:
+        if payload.get("iss") != self._issuer:
+            raise _invalid(f"its issuer is not {self._issuer}")
+        audience = payload.get("aud")
+        if self._audience not in (audience if isinstance(audience, list) else [audience]):
+            raise _invalid(f"it is not for audience {self._audience}")
+        expires_at = _moment(payload, "exp")
+        if expires_at is None:
+            raise _invalid("it never expires; only projected tokens, which do, are taken")
+        if now >= expires_at:
+            raise Refusal(
+                Reason.TokenExpired, f"the bearer token expired at {expires_at.isoformat()}; read the token file again"
+            )
+        return _service_account(payload, expires_at)
+
+
+_Remembered = TypeVar("_Remembered")
+
+
+class _Cache(Generic[_Remembered]):
+    """What is known of tokens by their SHA-256, each until a moment, the most recently added ones."""
+
+    def __init__(self) -> None:
+        self._entries: OrderedDict[bytes, tuple[datetime, _Remembered]] = OrderedDict()
+
+    def get(self, digest: bytes, now: datetime) -> _Remembered | None:
+        until, remembered = self._entries.get(digest, (now, None))
+        return remembered if now < until else None
+
+    def put(self, digest: bytes, remembered: _Remembered, *, until: datetime) -> None:
+        self._entries.pop(digest, None)
+        self._entries[digest] = until, remembered
+        if len(self._entries) > CACHE_LIMIT:
+            self._entries.popitem(last=False)
+
+
+def _service_account(payload: dict[str, Any], expires_at: datetime) -> Caller:
+    subject = payload.get("sub")
+    match = _SUBJECT.fullmatch(subject) if isinstance(subject, str) else None
+    if match is None or len(match[2]) > NAME_LIMIT:
+        raise _invalid("its subject is not a ServiceAccount")
+    namespace, name = match[1], match[2]
+    bound = payload.get("kubernetes.io")
+    if not isinstance(bound, dict) or bound.get("namespace") != namespace:
+        raise _invalid("its kubernetes.io claim is missing, or of another namespace than its subject")
+    account, uid = _name_and_uid(bound.get("serviceaccount"), "serviceaccount")
+    if account != name:
+        raise _invalid("its kubernetes.io claim is of another ServiceAccount than its subject")
+    pod = Pod(*_name_and_uid(bound["pod"], "pod")) if "pod" in bound else None
+    return Caller(match[0], namespace, name, uid, pod, expires_at)
+
+
+def _name_and_uid(claim: object, kind: str) -> tuple[str, str]:
+    name, uid = (claim.get("name"), claim.get("uid")) if isinstance(claim, dict) else (None, None)
+    if not isinstance(name, str) or not isinstance(uid, str):
+        raise _invalid(f"its kubernetes.io claim names no {kind} with name and uid")
+    if not 0 < len(name) <= _FIELD_LIMIT or not 0 < len(uid) <= _FIELD_LIMIT:
+        raise _invalid(f"its kubernetes.io claim names a {kind} with an empty or very long name or uid")
+    return name, uid
+
+
+def _check_begun(payload: dict[str, Any], now: datetime) -> None:
+    for claim in ("nbf", "iat"):
+        moment = _moment(payload, claim)
+        if moment is not None and now + SKEW < moment:
+            raise Refusal(
+                Reason.TokenExpired,
+                f"the bearer token is not valid before {moment.isoformat()}; compare the clocks",
+            )
+
+
+def _moment(payload: dict[str, Any], claim: str) -> datetime | None:
+    """Read a NumericDate (RFC 7519, section 2)."""
+    seconds = payload.get(claim)
+    if seconds is None:
+        return None
+    # NaN, which Python's JSON has, compares with nothing.
+    if not isinstance(seconds, int | float) or isinstance(seconds, bool) or not 0 <= seconds <= _LAST_SECOND:
+        raise _invalid(f"its {claim} claim is not a time")
+    return datetime.fromtimestamp(seconds, UTC)
+
+
+def _invalid(what: str) -> Refusal:
+    return Refusal(
+        Reason.TokenInvalid,
+        f"the bearer token is refused: {what}; use a projected ServiceAccount token made for this signer",
+    )
