@@ -46,13 +46,7 @@ class Failure:
 
 def error_of(failure: Failure, address: str) -> SignerError:
     """Read the signer's ErrorInfo and RetryInfo, or tell what it means that there are none."""
-    status = _status_of(failure.trailers)
-    info, retry = ErrorInfo(), RetryInfo()
-    for detail in status.details:
-        if detail.Is(ErrorInfo.DESCRIPTOR):
-            detail.Unpack(info)
-        elif detail.Is(RetryInfo.DESCRIPTOR):
-            detail.Unpack(retry)
+    info, retry = _details_of(failure.trailers)
     if info.domain != ERROR_DOMAIN:
         return _without_details(failure, address)
     delay = retry.retry_delay.seconds + retry.retry_delay.nanos / 1e9 if retry.HasField("retry_delay") else None
@@ -63,14 +57,18 @@ def error_of(failure: Failure, address: str) -> SignerError:
     return error
 
 
-def _status_of(trailers: Iterable[tuple[str, str | bytes]]) -> Status:
-    for key, value in trailers:
-        if key == DETAILS_KEY and isinstance(value, bytes):
-            try:
-                return Status.FromString(value)
-            except DecodeError:
-                break
-    return Status()
+def _details_of(trailers: Iterable[tuple[str, str | bytes]]) -> tuple[ErrorInfo, RetryInfo]:
+    info, retry = ErrorInfo(), RetryInfo()
+    value = dict(trailers).get(DETAILS_KEY)
+    if not isinstance(value, bytes):
+        return info, retry
+    try:
+        for detail in Status.FromString(value).details:
+            detail.Unpack(info)  # does nothing to a message of another type
+            detail.Unpack(retry)
+    except DecodeError:
+        return ErrorInfo(), RetryInfo()
+    return info, retry
 
 
 def _without_details(failure: Failure, address: str) -> SignerError:
@@ -110,7 +108,7 @@ def retry_delay(error: SignerError, attempt: int, remaining: float, chance: floa
     `chance` is uniform in [0, 1): it spreads the clients of a signer that comes back.
     """
     if error.retry_after is not None:
-        delay = error.retry_after * (1 + _JITTER * chance)
+        delay = max(0.0, error.retry_after) * (1 + _JITTER * chance)
     elif error.is_transport_failure:
         delay = min(_BACKOFF_LIMIT, _BACKOFF_BASE * 2 ** min(attempt, 16)) * (0.5 + chance / 2)
     else:

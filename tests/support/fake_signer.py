@@ -45,7 +45,7 @@ class Recipe:
 
 
 class FakeSigner:
-    """Answers as scripted, else as the signer would; `calls` and `tokens` say what it was asked."""
+    """Answers as scripted, else as the signer would; `calls` says what it was asked."""
 
     def __init__(self, key: Identity) -> None:
         self.identity = key

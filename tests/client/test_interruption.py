@@ -1,0 +1,92 @@
+"""Ctrl-C and cancelled tasks: the call ends at once, and nothing is left behind."""
+
+import asyncio
+import signal
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from tests.support.fake_signer import FakeSigner
+
+from byok_client import AsyncSignerClient, ClientSettings, SignerClient
+from byok_client.switch import CalledOff, Switch
+
+GENERATED = {"ai_generated": True}
+PATIENCE = 10
+
+
+@pytest.fixture
+def unanswered(signer: FakeSigner) -> FakeSigner:
+    signer.held = threading.Event()
+    return signer
+
+
+@pytest.fixture
+def ctrl_c(unanswered: FakeSigner) -> Iterator[None]:
+    """Press Ctrl-C once the signer has been asked for a signature."""
+
+    def press() -> None:
+        assert unanswered.asked.wait(PATIENCE)
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+
+    thread = threading.Thread(target=press)
+    thread.start()
+    yield
+    thread.join()
+
+
+@pytest.mark.usefixtures("ctrl_c")
+def test_ctrl_c_ends_the_call_and_leaves_the_folder_as_it_was(
+    unanswered: FakeSigner, client: SignerClient, photo: Path
+) -> None:
+    before = {path.name: path.read_bytes() for path in photo.parent.iterdir() if path.is_file()}
+    with pytest.raises(KeyboardInterrupt):
+        client.sign(photo, recipe="photo", metadata=GENERATED)
+    assert unanswered.abandoned.wait(PATIENCE)
+    assert {path.name: path.read_bytes() for path in photo.parent.iterdir() if path.is_file()} == before
+    assert not [thread.name for thread in threading.enumerate() if thread.name == "byok-sign"]
+
+
+@pytest.mark.usefixtures("ctrl_c")
+def test_the_client_works_on_after_ctrl_c(unanswered: FakeSigner, client: SignerClient, photo: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        client.sign(photo, recipe="photo", metadata=GENERATED)
+    unanswered.held = None
+    assert client.sign(photo, recipe="photo", metadata=GENERATED).output == photo
+
+
+async def test_a_cancelled_task_ends_the_call_and_leaves_the_folder_as_it_was(
+    unanswered: FakeSigner, settings: ClientSettings, photo: Path
+) -> None:
+    before = {path.name: path.read_bytes() for path in photo.parent.iterdir() if path.is_file()}
+    async with AsyncSignerClient(settings) as client:
+        task = asyncio.create_task(client.sign(photo, recipe="photo", metadata=GENERATED))
+        assert await asyncio.to_thread(unanswered.asked.wait, PATIENCE)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await asyncio.wait_for(task, PATIENCE)
+        assert {path.name: path.read_bytes() for path in photo.parent.iterdir() if path.is_file()} == before
+    assert await asyncio.to_thread(unanswered.abandoned.wait, PATIENCE)
+
+
+async def test_a_timeout_around_the_call_works(unanswered: FakeSigner, settings: ClientSettings, photo: Path) -> None:
+    async with AsyncSignerClient(settings) as client:
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.2):
+                await client.sign(photo, recipe="photo", metadata=GENERATED)
+        assert unanswered.asked.is_set()
+
+
+def test_a_wait_between_attempts_can_be_called_off() -> None:
+    switch = Switch()
+    threading.Timer(0.01, switch.call_off).start()
+    with pytest.raises(CalledOff):
+        switch.sleep(PATIENCE)
+
+
+def test_what_begins_after_calling_off_does_not_begin() -> None:
+    switch = Switch()
+    switch.call_off()
+    with pytest.raises(CalledOff), switch.ended_by(lambda: None):
+        pytest.fail("began")
