@@ -87,7 +87,7 @@ def running_sandbox(folder: Path, say: Say) -> Iterator[Sandbox]:
             (folder / "manifests" / name).write_text(text)
         say(f"filled in the examples: {folder / 'manifests'}")
 
-        issuer = Issuer("https://issuer.sandbox.byok.dev")
+        issuer = Issuer()
 
         def renew_token() -> None:
             issuer.write_token(folder / "client" / "token", CALLER, now=datetime.now(UTC))
@@ -138,7 +138,7 @@ def _start_signer(folder: Path, issuer: Issuer, control: ControlClient) -> tuple
             "--http-listen=127.0.0.1:0",
             f"--tls-cert-file={cert_file}",
             f"--tls-key-file={key_file}",
-            f"--token-issuer={issuer.url}",
+            f"--token-issuer={issuer.name}",
             f"--token-jwks-file={jwks_file}",
             f"--audit={folder / 'audit.jsonl'}",
             f"--aws-endpoint={control.address}",

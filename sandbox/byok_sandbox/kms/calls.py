@@ -136,12 +136,15 @@ class Operation:
     by_alias: bool = False
     """Whether the key may be named by alias."""
     cross_account: bool = False
+    validate: Check | None = None
+    """What AWS's model says of the values, looked at before it matters who asks for which key."""
     check: Check | None = None
     """What is looked at after permission and state, and also in a dry run."""
     dry_run: bool = False
 
-    def check_parameters(self, parameters: Mapping[str, Any]) -> None:
-        """Check presence and types; AwsFaultError as AWS's model validation answers."""
+    def check_parameters(self, call: KmsCall) -> None:
+        """Check presence, types and values; AwsFaultError as AWS's model validation answers."""
+        parameters = call.parameters
         for name in self.required:
             if parameters.get(name) is None:
                 member = name[0].lower() + name[1:]
@@ -155,3 +158,5 @@ class Operation:
             wrong = expected is not None and value is not None and not isinstance(value, expected)
             if wrong or (expected is int and isinstance(value, bool)):
                 raise AwsFaultError("SerializationException", f"'{name[:60]}' is of the wrong type.")
+        if self.validate is not None:
+            self.validate(call)

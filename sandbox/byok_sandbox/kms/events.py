@@ -44,7 +44,7 @@ class Happening:
     operation: str
     parameters: Mapping[str, Any]
     read_only: bool
-    fault: AwsFaultError | None
+    fault: AwsFaultError | None = None
 
 
 class EventLog:

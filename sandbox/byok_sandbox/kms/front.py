@@ -7,8 +7,8 @@ served, since the Region stands in the signature's scope. The steps that KMS tak
 import asyncio
 import importlib
 import json
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
@@ -23,11 +23,12 @@ from byok_sandbox.kms.sts import NAMESPACE, StsCall, StsService, read_parameters
 
 if TYPE_CHECKING:
     from byok_sandbox.kms.service import KmsService
+    from byok_sandbox.kms.store import StoredKey
 
 BODY_LIMIT = 128 * 1024
 """Bytes of a request: a key policy of 32 KiB fits however it is escaped."""
 
-_TARGET_PREFIX = "TrentService."
+_TARGET_PREFIX = "TrentService"
 _ACTION_LIMIT = 64
 _JSON = "application/x-amz-json-1.1"
 
@@ -100,41 +101,38 @@ class Front:
 
     async def _answer_kms(self, exchange: Exchange, request_id: str) -> web.Response:
         service = await self._loaded()
-        target, name = exchange.headers["x-amz-target"], exchange.headers["x-amz-target"].removeprefix(_TARGET_PREFIX)
-        if name == target:
-            raise AwsFaultError("UnknownOperationException", f"X-Amz-Target must begin with {_TARGET_PREFIX}")
+        prefix, _, name = exchange.headers["x-amz-target"].partition(".")
+        if prefix != _TARGET_PREFIX:
+            raise AwsFaultError("UnknownOperationException", f"X-Amz-Target must begin with {_TARGET_PREFIX}.")
         parameters = _read_json(exchange.body)
         call = service.open(KmsRequest(exchange.caller, exchange.region, name, parameters, exchange.now))
-        fault = None
+        happening = Happening("kms", name, parameters, read_only=call.operation.read_only)
         try:
             answer = await service.answer(call)
-        except AwsFaultError as error:
-            fault = error
+        except AwsFaultError as fault:
+            self._record(exchange, request_id, replace(happening, fault=fault), call.keys)
             raise
-        finally:
-            happening = Happening("kms", name, parameters, read_only=call.operation.read_only, fault=fault)
-            self._record(exchange, request_id, happening, [key.arn for key in call.keys])
+        self._record(exchange, request_id, happening, call.keys)
         return _json(answer, 200)
 
     async def _answer_sts(self, exchange: Exchange, request_id: str) -> web.Response:
         parameters = read_parameters(exchange.body)
         action = parameters.get("Action", "")[:_ACTION_LIMIT]
-        fault = None
+        shown = {name: value for name, value in parameters.items() if name not in {"Action", "Version"}}
+        happening = Happening("sts", action, shown, read_only=True)
         try:
             result = self._sts.answer(StsCall(exchange.caller, action, parameters, exchange.now))
-        except AwsFaultError as error:
-            fault = error
+        except AwsFaultError as fault:
+            self._record(exchange, request_id, replace(happening, fault=fault), ())
             raise
-        finally:
-            shown = {name: value for name, value in parameters.items() if name not in {"Action", "Version"}}
-            self._record(exchange, request_id, Happening("sts", action, shown, read_only=True, fault=fault), [])
+        self._record(exchange, request_id, happening, ())
         metadata = f"<ResponseMetadata>{xml('RequestId', request_id)}</ResponseMetadata>"
         body = f"<{action}Result>{result}</{action}Result>{metadata}"
         return _xml(f'<{action}Response xmlns="{NAMESPACE}">{body}</{action}Response>', 200)
 
-    def _record(self, exchange: Exchange, request_id: str, happening: Happening, key_arns: list[str]) -> None:
+    def _record(self, exchange: Exchange, request_id: str, happening: Happening, keys: Sequence["StoredKey"]) -> None:
         origin = Origin(exchange.caller, exchange.region, request_id, exchange.headers.get("user-agent", ""))
-        self._state.events.append(origin, happening, key_arns, exchange.now)
+        self._state.events.append(origin, happening, [key.arn for key in keys], exchange.now)
 
     async def _loaded(self) -> "KmsService":
         if self._kms is None:

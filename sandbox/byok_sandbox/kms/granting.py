@@ -58,6 +58,7 @@ async def retire_grant(store: KeyStore, call: KmsCall) -> Mapping[str, Any]:
     if found is None:
         raise AwsFaultError("NotFoundException", "The grant was not found.")
     key, grant = found
+    call.keys.append(key)
     if not grant.may_be_retired_by(call.caller):
         raise AwsFaultError(
             "AccessDeniedException",

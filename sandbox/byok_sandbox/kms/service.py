@@ -9,7 +9,6 @@ from byok_sandbox.kms.calls import KmsCall, KmsRequest
 from byok_sandbox.kms.faults import AwsFaultError
 from byok_sandbox.kms.granting import check_tokens, dry_run_fault
 from byok_sandbox.kms.operations import OPERATIONS, RETIRE_GRANT
-from byok_sandbox.kms.signing import check_request
 from byok_sandbox.kms.store import KeyStore, StoredKey
 
 Step = Callable[[KmsCall], Awaitable[None]]
@@ -43,9 +42,7 @@ class KmsService:
         return await call.operation.perform(self._store, call)
 
     async def _check_parameters(self, call: KmsCall) -> None:
-        call.operation.check_parameters(call.parameters)
-        if call.operation.name in {"Sign", "Verify"}:
-            check_request(call.parameters)
+        call.operation.check_parameters(call)
 
     async def _find_keys(self, call: KmsCall) -> None:
         for name in call.operation.keys:

@@ -37,20 +37,20 @@ _CODES: Mapping[type[KeyMaterialError], str] = MappingProxyType(
 )
 
 
-def check_request(parameters: Mapping[str, Any]) -> None:
-    """Check what AWS's model says of the parameters, before it matters who asks."""
-    algorithm = str(parameters["SigningAlgorithm"])
+def validate(call: KmsCall) -> None:
+    """Check algorithm and message type against the names that KMS knows, and lengths against its limits."""
+    algorithm = call.text("SigningAlgorithm")
     if algorithm not in SIGNING_ALGORITHMS | _OTHER_ALGORITHMS:
         allowed = sorted(SIGNING_ALGORITHMS | _OTHER_ALGORITHMS)
         raise invalid_value(algorithm, "signingAlgorithm", f"Member must satisfy enum value set: {allowed}")
-    message_type = str(parameters.get("MessageType", "RAW"))
+    message_type = call.text("MessageType", "RAW")
     if message_type not in _MESSAGE_TYPES:
         raise invalid_value(message_type, "messageType", f"Member must satisfy enum value set: {[*_MESSAGE_TYPES]}")
+    _check_lengths(call)
 
 
 def check_message(call: KmsCall) -> None:
     """Check usage, algorithm and message against the key."""
-    _check_lengths(call)
     if call.key.usage != "SIGN_VERIFY":
         raise AwsFaultError(
             "InvalidKeyUsageException",

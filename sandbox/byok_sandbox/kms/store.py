@@ -21,7 +21,7 @@ from byok_sandbox.kms.faults import AwsFaultError
 from byok_sandbox.kms.grants import Grant
 from byok_sandbox.kms.keys import ALGORITHMS_BY_SPEC, SoftwareKey
 
-# What moto generates for this spec costs nothing and is never used: the material is made by SoftwareKey.
+# What moto generates for this spec costs next to nothing and is never used: SoftwareKey makes the material.
 _STAND_IN_SPEC = "ECC_NIST_P256"
 
 
@@ -124,9 +124,10 @@ class KeyStore:
 
     def create(self, account: str, region: str, new: NewKey, material: SoftwareKey | None) -> StoredKey:
         """Add a key."""
-        spec = new.spec if material is None else _STAND_IN_SPEC
         backend = self._backend(account, region)
-        key = backend.create_key(new.policy, new.usage, spec, new.description, new.tags, new.multi_region, new.origin)
+        key = backend.create_key(
+            new.policy, new.usage, _STAND_IN_SPEC, new.description, new.tags, new.multi_region, new.origin
+        )
         key.key_spec = new.spec
         if new.origin == "EXTERNAL":
             key.key_state, key.enabled = "PendingImport", False
