@@ -34,7 +34,11 @@ def key(name: str = "keys/brand", **spec: Any) -> ByokKey:  # noqa: ANN401 - any
     return parsed
 
 
-def resolved(*recipes: SigningRecipe, managed_key: ObjectName | None = None) -> EffectiveRecipe:
+def resolved(
+    *recipes: SigningRecipe,
+    managed_key: ObjectName | None = None,
+    presets_namespace: str = PRESETS,
+) -> EffectiveRecipe:
     """Resolve the last of these recipes among all of them."""
     known = {each.name: each for each in recipes}
-    return resolve(recipes[-1], known.get, presets_namespace=PRESETS, managed_key=managed_key)
+    return resolve(recipes[-1], known.get, presets_namespace=presets_namespace, managed_key=managed_key)
