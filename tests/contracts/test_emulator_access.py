@@ -148,6 +148,16 @@ def test_conditions_of_a_key_policy_see_the_request(
         sign(aws, role, key, **parameters)
 
 
+def test_a_condition_on_the_alias_sees_how_the_key_was_named(aws: Aws, signer: AccessKey) -> None:
+    statement = allow(signer, "kms:Sign", Condition={"StringEquals": {"kms:RequestAlias": "alias/front-door"}})
+    arn = aws.new_key(Policy=policy(statement))
+    aws.kms().create_alias(AliasName="alias/front-door", TargetKeyId=arn)
+    sign(aws, signer, "alias/front-door")
+    sign(aws, signer, arn.rpartition("key/")[0] + "alias/front-door")
+    with pytest.raises(ClientError, match="AccessDeniedException"):
+        sign(aws, signer, arn)
+
+
 def test_a_condition_of_sign_keeps_get_public_key_out(aws: Aws, signer: AccessKey) -> None:
     condition = {"StringEquals": {"kms:SigningAlgorithm": "ECDSA_SHA_256"}}
     arn = aws.new_key(Policy=policy(allow(signer, "kms:Sign", "kms:GetPublicKey", Condition=condition)))

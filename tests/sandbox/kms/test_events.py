@@ -104,7 +104,7 @@ def test_the_log_in_memory_is_bounded_and_counts_on() -> None:
     log = EventLog(limit=2)
     origin = Origin(Caller(Identity(f"arn:aws:iam::{ACCOUNT}:user/x"), "AKIAX"), REGION, "id", "agent")
     for number in range(4):
-        log.append(origin, Happening("kms", f"Call{number}", {}, read_only=True, fault=None), [], 0.0)
+        log.append(origin, Happening("kms", f"Call{number}", {}, read_only=True), [], 0.0)
     assert [event["eventName"] for event in log.since()] == ["Call2", "Call3"]
     assert [event["eventName"] for event in log.since(3)] == ["Call3"]
     assert log.since(4) == []
