@@ -232,8 +232,8 @@ class Timestamp(Model):
         str,
         _CONTENT,
         Field(
-            pattern=r"^https?://[^\s/?#@]{1,255}(/[^\s#]{0,1024})?$",
-            max_length=1300,
+            pattern=r"^https?://([A-Za-z0-9.-]{1,253}|\[[0-9A-Fa-f:]{2,39}\])(:[0-9]{1,5})?(/[!\"$-~]*)?$",
+            max_length=1024,
             description="RFC 3161 authority that the client asks.",
         ),
     ]
