@@ -2,7 +2,7 @@
 
 "Profile" below is C2PA 2.x, section 14.5.1 (Certificate Profiles), as c2pa-rs enforces it: breaking it is an error.
 "Policy" is the C2PA Certificate Policy, which binds CAs on the C2PA Trust List: breaking it is a warning, since other
-CAs may be trusted too.
+CAs may be trusted too; but a leaf without an organization is an error, since no validator could say who signed.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -86,7 +86,7 @@ RULES: Mapping[str, Rule] = MappingProxyType(
         # The leaf.
         "SelfSigned": _error(_PROFILE, "have the key certified by a CA, a private one if need be"),
         "LeafIsCa": _error(_PROFILE, "issue the leaf with CA:FALSE"),
-        "OrganizationMissing": _error(_PROFILE, "name the organization (O) in the subject: validators show it"),
+        "OrganizationMissing": _error(_POLICY, "name the organization (O) in the subject: validators show it"),
         "KeyUsageMissing": _error(_PROFILE, "add key usage digitalSignature, critical"),
         "DigitalSignatureMissing": _error(_PROFILE, "add digitalSignature to the key usage"),
         "KeyCertSignOnLeaf": _error(_PROFILE, "remove keyCertSign from the key usage"),
