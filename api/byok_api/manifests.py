@@ -1,8 +1,7 @@
 """Reading manifests: YAML in, plain JSON values out, whoever wrote it.
 
 Only what kubectl and JSON agree on is read: no aliases, tags or merge keys, no duplicate or non-text keys, no
-infinities; dates are text.
-All else is refused by name, with file and line.
+infinities; dates are text. All else is refused by name, with file and line.
 """
 
 import math
@@ -18,6 +17,8 @@ from byok_api.errors import Reason, Refusal
 SIZE_LIMIT = 1024 * 1024
 DOCUMENT_LIMIT = 1000
 DEPTH_LIMIT = 32
+PART_LIMIT = 100_000
+"""Keys and values in a file; without it a file within the size limit could still take hundreds of megabytes."""
 NUMBER_LIMIT = 2**63
 _QUOTE_LIMIT = 60
 _SHOWN_FINDINGS = 20
@@ -85,7 +86,7 @@ def load_documents(data: bytes, source: str) -> list[Document]:
     """Read a YAML (or JSON) file of manifests; empty documents are left out.
 
     `source` is the name by which messages call the file. Raises ManifestError for what is not plain YAML, over 1 MiB,
-    over 1,000 documents or deeper than 32 levels.
+    over 1,000 documents or 100,000 keys and values, or deeper than 32 levels.
     """
     if len(data) > SIZE_LIMIT:
         raise _refused(source, "SizeLimit", f"is {len(data)} bytes", f"keep files within {SIZE_LIMIT} bytes")
@@ -249,19 +250,16 @@ def _line(event: yaml.Event) -> int:
 def _documents(text: str, source: str) -> Iterator[Document]:
     count = 0
     builder = _Builder(source)
-    for event in yaml.parse(text, Loader=_LOADER):
+    for parts, event in enumerate(yaml.parse(text, Loader=_LOADER)):
+        if parts > PART_LIMIT:
+            raise _refused(source, "PartLimit", f"holds over {PART_LIMIT} parts", "split the file", _line(event))
         match event:
             case yaml.DocumentStartEvent():
                 count += 1
                 builder = _Builder(source)
                 if count > DOCUMENT_LIMIT:
-                    raise _refused(
-                        source,
-                        "DocumentLimit",
-                        f"holds over {DOCUMENT_LIMIT} documents",
-                        "split the file",
-                        _line(event),
-                    )
+                    found = f"holds over {DOCUMENT_LIMIT} documents"
+                    raise _refused(source, "DocumentLimit", found, "split the file", _line(event))
             case yaml.DocumentEndEvent():
                 if builder.root is None:
                     continue

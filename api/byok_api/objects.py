@@ -10,7 +10,7 @@ from pydantic_core import ErrorDetails
 from byok_api.byokkey import ByokKey
 from byok_api.errors import Reason
 from byok_api.fields import API_VERSION, Model
-from byok_api.manifests import Document, Finding, ManifestError, Path
+from byok_api.manifests import DEPTH_LIMIT, Document, Finding, ManifestError, Path
 from byok_api.metadata import NAMESPACE_NAME_LABEL, UNREAD, ObjectMeta
 from byok_api.signingrecipe import SigningRecipe
 
@@ -50,6 +50,8 @@ _UNREAD_PARTS: Final[Mapping[type[Object], frozenset[str]]] = {
 }
 _QUOTE_LIMIT = 60
 _MESSAGE_LIMIT = 600
+# The message says it already, or the value is long and may be a private key in the wrong place.
+_NOT_QUOTED: Final = frozenset({"extra_forbidden", "assertion_name", "string_too_long"})
 
 # What to do, by pydantic's error type; the message says what was found.
 _REMEDIES: Final[Mapping[str, str]] = {
@@ -79,8 +81,9 @@ _REMEDIES: Final[Mapping[str, str]] = {
 def parse_object(document: Mapping[str, Any], source: str, *, namespace: str | None = None) -> Object:
     """Read a document as a ByokKey, a SigningRecipe or a Namespace; `status` and what the API server adds are not read.
 
-    `source` names the file in messages; `namespace` is meant where the object names none. Raises ManifestError with
-    every finding: reason KeyInvalid or RecipeInvalid by kind, else InvalidRequest.
+    `document` holds JSON values only, as `load_documents` or an API server gives them. `source` names the file in
+    messages; `namespace` is meant where the object names none. Raises ManifestError with every finding: reason
+    KeyInvalid or RecipeInvalid by kind, else InvalidRequest.
     """
     model = _kind_of(document, source)
     content = {key: value for key, value in document.items() if key not in _UNREAD_PARTS[model]}
@@ -89,19 +92,14 @@ def parse_object(document: Mapping[str, Any], source: str, *, namespace: str | N
         content["metadata"] = {key: value for key, value in metadata.items() if key not in UNREAD}
         if namespace is not None and model is not Namespace:
             content["metadata"].setdefault("namespace", namespace)
-    findings = [_finding(document, path, "null", "is null", "leave it out") for path in _nulls(content, ())]
-    nulls = {finding.path for finding in findings}
-    try:
-        parsed = model.model_validate_json(json.dumps(content), by_alias=True, by_name=False)
-    except ValidationError as error:
-        explained = (_explained(document, details) for details in error.errors(include_url=False))
-        findings += [finding for finding in explained if not any(null.startswith(finding.path) for null in nulls)]
-    else:
-        if not (parsed.metadata.namespace or model is Namespace):
-            path = ("metadata", "namespace")
-            findings.append(_finding(document, path, "missing", "is missing", "add the namespace that it belongs to"))
-        if not findings:
-            return parsed
+    findings = list(_unreadable(document, content, ()))
+    if not any(finding.rule == "DepthLimit" for finding in findings):
+        validated = _validated(model, content, document)
+        if isinstance(validated, list):
+            nulls = [finding.path for finding in findings]
+            findings += [each for each in validated if not any(path.startswith(each.path) for path in nulls)]
+        elif not findings:
+            return validated
     raise ManifestError(_REASONS[model], source, _subject(document, model), tuple(findings))
 
 
@@ -123,16 +121,32 @@ def _subject(document: Mapping[str, Any], model: type[Object]) -> str:
     return f"{model.__name__} {name}: " if name else f"{model.__name__}: "
 
 
-def _nulls(value: object, path: Path) -> Iterator[Path]:
+def _unreadable(document: Mapping[str, Any], value: object, path: Path) -> Iterator[Finding]:
+    if len(path) > DEPTH_LIMIT:
+        found = f"is nested deeper than {DEPTH_LIMIT} levels"
+        yield _finding(document, path[:1], "DepthLimit", found, "flatten it")
+        return
     match value:
         case None:
-            yield path
+            # The API server refuses null for all of these fields; "set to null" would otherwise count as unset.
+            yield _finding(document, path, "null", "is null", "leave it out")
         case Mapping():
             for key, part in value.items():
-                yield from _nulls(part, (*path, str(key)))
+                yield from _unreadable(document, part, (*path, str(key)))
         case list():
             for index, part in enumerate(value):
-                yield from _nulls(part, (*path, index))
+                yield from _unreadable(document, part, (*path, index))
+
+
+def _validated(model: type[Object], content: Mapping[str, Any], document: Mapping[str, Any]) -> Object | list[Finding]:
+    try:
+        parsed = model.model_validate_json(json.dumps(content), by_alias=True, by_name=False)
+    except ValidationError as error:
+        return [_explained(document, details) for details in error.errors(include_url=False)]
+    if parsed.metadata.namespace or model is Namespace:
+        return parsed
+    path = ("metadata", "namespace")
+    return [_finding(document, path, "missing", "is missing", "add the namespace that it belongs to")]
 
 
 def _explained(document: Mapping[str, Any], details: ErrorDetails) -> Finding:
@@ -143,7 +157,7 @@ def _explained(document: Mapping[str, Any], details: ErrorDetails) -> Finding:
     if kind == "rule":
         names = ", ".join(details.get("ctx", {}).get("rules", ()))
         return _finding(document, path, names, message, "correct the fields named")
-    if isinstance(details["input"], str | int | float) and kind not in {"extra_forbidden", "assertion_name"}:
+    if isinstance(details["input"], str | int | float) and kind not in _NOT_QUOTED:
         message += f", not {_quoted(details['input'])}"
     return _finding(document, path, kind, message, _REMEDIES.get(kind, "correct it"))
 

@@ -64,6 +64,11 @@ def test_a_nesting_bomb_is_refused_before_it_is_read_to_its_end() -> None:
         load_documents(b"[" * (SIZE_LIMIT - 1), "test.yaml")
 
 
+def test_a_file_of_countless_small_parts_is_refused() -> None:
+    with pytest.raises(ManifestError, match="holds over 100000 parts"):
+        load_documents(b"a: [" + b"1," * 200_000 + b"]", "test.yaml")
+
+
 def test_messages_quote_little_of_a_hostile_value() -> None:
     with pytest.raises(ManifestError) as refused:
         load_documents(b"a: !" + b"x" * 10_000 + b" 1\n", "test.yaml")

@@ -185,6 +185,19 @@ def test_a_manifest_with_a_hundred_faults_is_answered_briefly() -> None:
     assert len(str(refused.value)) < 4000
 
 
+def test_a_value_nested_without_end_is_refused() -> None:
+    nested: list[Any] = []
+    for _ in range(5_000):
+        nested = [nested]
+    assert recipe_findings(c2pa={"defaults": {"exif": nested}}) == {"spec": "DepthLimit"}
+
+
+def test_a_long_value_is_not_repeated() -> None:
+    with pytest.raises(ManifestError) as refused:
+        key(certificate={"pem": "-----BEGIN EC PRIVATE KEY-----" + "MHcC" * 10_000})
+    assert "MHcC" not in str(refused.value)
+
+
 def test_models_are_frozen() -> None:
     with pytest.raises(ValueError, match="frozen"):
         key().spec.aws.key_arn = "other"  # type: ignore[misc]  # that it is refused is the point
