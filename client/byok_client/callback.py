@@ -22,7 +22,7 @@ _C2PA_ALGORITHMS = {
 
 
 class SigningCallback:
-    """Signs claims under one recipe, for c2pa.Signer.from_callback.
+    """Signs claims under one recipe, one at a time, for c2pa.Signer.from_callback.
 
     The native library swallows every exception of its callback, so this keeps it: use it as a context manager around
     the signing, and the exception comes out at the end, or call `raise_error`.

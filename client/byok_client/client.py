@@ -205,11 +205,12 @@ def _in_worker(work: Callable[[], _T], switch: Switch) -> _T:
             future.set_exception(error)
 
     thread = threading.Thread(target=run, name="byok-sign")
-    thread.start()
     try:
+        thread.start()
         return future.result()
     except BaseException:
         switch.call_off()
         raise
     finally:
-        thread.join()
+        if thread.ident is not None:
+            thread.join()

@@ -28,6 +28,7 @@ CLIENT = f"byok-client/{version('byok-operator')}"
 """Name and version of this software, the generator of an asset that names none."""
 
 _FINDINGS_SHOWN = 5
+_UNTRUSTED = "signingCredential.untrusted"  # nobody gave trust anchors, so this says nothing
 
 
 class SignOptions(TypedDict, total=False):
@@ -148,7 +149,7 @@ def _has_parent(asset: Asset, *, allow_invalid: bool) -> bool:
         if reader.get_validation_state() != "Invalid" or allow_invalid:
             return True
         active = (reader.get_validation_results() or {}).get("activeManifest", {})
-        codes = [failure["code"] for failure in active.get("failure", [])]
+        codes = [failure["code"] for failure in active.get("failure", []) if failure["code"] != _UNTRUSTED]
     raise _input_invalid(asset, ", ".join(codes[:_FINDINGS_SHOWN]))
 
 
@@ -178,7 +179,9 @@ def _embed(composition: Composition, callback: SigningCallback, work: _Work) -> 
             ) from error
         if _is_unreadable(error):
             raise _unreadable(work.asset, error) from error
-        raise Refusal(Reason.SigningFailed, f"{work.asset.name}: {error}") from error
+        authority = callback.timestamp_url
+        stamped = f" (with a time stamp by {authority})" if authority else ""
+        raise Refusal(Reason.SigningFailed, f"{work.asset.name} could not be signed{stamped}: {error}") from error
     # Not every failure of a callback makes the library fail.
     work.switch.check()
     callback.raise_error()

@@ -3,7 +3,7 @@ import re
 from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from byok_api.assertions import (
@@ -157,6 +157,7 @@ def test_a_refusal_does_not_repeat_the_value() -> None:
     assert "secret" not in str(refused.value)
 
 
+@settings(max_examples=50, deadline=None)
 @given(st.recursive(st.none() | st.booleans() | st.floats() | st.integers() | st.text() | st.binary(), st.lists))
 def test_no_value_raises_anything_but_value_error(value: object) -> None:
     for row in ASSERTIONS.values():

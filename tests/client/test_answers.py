@@ -2,7 +2,7 @@
 
 import grpc
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from byok_api.errors import Reason, Refusal
@@ -63,6 +63,7 @@ def test_a_status_without_details_is_told_apart_by_its_code(
     assert WHERE in error.message
 
 
+@settings(max_examples=50, deadline=None)
 @given(st.sampled_from(list(grpc.StatusCode)), st.text(), st.binary())
 def test_no_answer_raises(code: grpc.StatusCode, details: str, trailer: bytes) -> None:
     assert isinstance(bare(code, details, trailer), SignerError)
@@ -101,6 +102,7 @@ def test_only_what_waiting_helps_is_retried_and_only_in_time(
     assert retry_delay(error, attempt, remaining, chance) == delay
 
 
+@settings(max_examples=50, deadline=None)
 @given(st.integers(0, 100), st.floats(0.01, 60), st.floats(0, 1, exclude_max=True))
 def test_no_retry_outlives_the_deadline(attempt: int, remaining: float, chance: float) -> None:
     for error in (THROTTLED, UNREACHABLE):

@@ -3,7 +3,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.support.client_recipes import recipe
 
@@ -177,6 +177,7 @@ VALUES: dict[str, object] = {
 }
 
 
+@settings(max_examples=50, deadline=None)
 @given(st.permutations(sorted(VALUES)), st.sets(st.sampled_from(sorted(VALUES))))
 def test_the_order_of_values_does_not_matter(order: list[str], required: set[str]) -> None:
     under = recipe(*required)
@@ -184,6 +185,7 @@ def test_the_order_of_values_does_not_matter(order: list[str], required: set[str
     assert list(first.items()) == list(settled(VALUES, under).items())
 
 
+@settings(max_examples=50, deadline=None)
 @given(st.dictionaries(st.sampled_from(KNOWN_NAMES), st.sampled_from([True, False, "print", "Ada", 1])))
 def test_whatever_is_settled_is_consistent(given: dict[str, object]) -> None:
     try:

@@ -2,7 +2,6 @@
 
 import io
 import json
-from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -13,6 +12,7 @@ from tests.support.pki import foreign_authority, trust_anchor
 
 from byok_api.assertions import ACTIONS_LABEL, KNOWN_NAMES, METADATA_LABEL, RECIPE_LABEL
 from byok_api.errors import Reason, Refusal
+from byok_api.shapes import SOURCE_TYPES
 from byok_client import Severity, SignerClient, Verdict
 from byok_client.codes import EXPLANATIONS
 from byok_client.reading import values_of
@@ -97,15 +97,18 @@ def test_damage_is_found_or_does_not_change_what_is_said(client: SignerClient, s
             assert after == before or after.state in {Verdict.INVALID, Verdict.UNSIGNED}, position
 
 
+KEYS = st.sampled_from(["actions", "action", "digitalSourceType", "dc:creator", "exif:FNumber", "sha256", "x"])
 JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.text(),
-    lambda inner: st.lists(inner) | st.dictionaries(st.text() | st.sampled_from(["actions", "action", "name"]), inner),
+    st.sampled_from([None, True, 7, "c2pa.published", SOURCE_TYPES["print"]]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(KEYS, inner, max_size=3),
+    max_leaves=8,
 )
+LABELS = st.sampled_from([ACTIONS_LABEL, METADATA_LABEL, RECIPE_LABEL, "dev.byok.prompt_hash"])
 
 
-@settings(max_examples=40)
-@given(st.dictionaries(st.sampled_from([ACTIONS_LABEL, METADATA_LABEL, RECIPE_LABEL, "dev.byok.prompt_hash"]), JSON))
-def test_assertions_of_others_are_read_as_far_as_they_make_sense(contents: Mapping[str, object]) -> None:
-    values = values_of(contents, {})
+@settings(max_examples=50, deadline=None)
+@given(st.dictionaries(LABELS, JSON), JSON)
+def test_assertions_of_others_are_read_as_far_as_they_make_sense(contents: dict[str, object], version: object) -> None:
+    values = values_of(contents, {"name": "x", "version": version})
     assert set(values) <= set(KNOWN_NAMES)
     json.dumps(values)
