@@ -1,0 +1,1 @@
+"""The commands as `--help` shows them: options, examples, and which module does the work."""

@@ -1,0 +1,46 @@
+"""Commands that other parts of the distribution bring, found by name and loaded only when they run."""
+
+from importlib.metadata import EntryPoint, entry_points
+
+import typer
+
+from byok_client.cli.commands.help import group
+from byok_client.cli.exits import Exit
+from byok_client.cli.output import Format, print_error, unless_refused
+
+GROUP = "byokctl.commands"
+
+_HELP = {"sandbox": "Run an emulated KMS and a real signer on this machine, to play with (needs the extra 'sandbox')."}
+# All of the arguments, --help too, are the loaded command's own.
+_PASS_ON = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add a command for each entry point of `byokctl.commands`: a function or a Typer application."""
+    for entry in entry_points(group=GROUP):
+        _add(app, entry)
+
+
+def _add(app: typer.Typer, entry: EntryPoint) -> None:
+    @app.command(entry.name, help=_HELP.get(entry.name), context_settings=_PASS_ON)
+    def run(context: typer.Context) -> None:
+        command = typer.main.get_command(_load(entry))
+        status = unless_refused(
+            lambda: command.main(context.args, prog_name=context.command_path, standalone_mode=False), Format.TEXT
+        )
+        raise typer.Exit(status or Exit.OK)
+
+
+def _load(entry: EntryPoint) -> typer.Typer:
+    try:
+        loaded = entry.load()
+    except ModuleNotFoundError as error:
+        missing = f"{entry.name} needs the module {error.name}, which is not installed"
+        remedy = f"Install the extra: pip install 'byok-operator[{entry.name}]'"
+        print_error({"reason": "ExtraMissing", "message": missing, "remedy": remedy}, Format.TEXT)
+        raise typer.Exit(Exit.USAGE) from None
+    if isinstance(loaded, typer.Typer):
+        return loaded
+    app = group(add_completion=False)
+    app.command(entry.name)(loaded)
+    return app

@@ -1,0 +1,95 @@
+"""The work of `byokctl key probe`."""
+
+from typing import Any
+
+import typer
+
+from byok_api.errors import Reason
+from byok_api.references import ObjectName
+from byok_api.signer.v1.signer_pb2 import ProbeKeyRequest, ProbeKeyResponse, ProbeResult
+from byok_client.cli.exits import Exit
+from byok_client.cli.output import Line, Report
+from byok_client.client import SignerClient
+
+_STYLES = {
+    ProbeResult.OUTCOME_UNSPECIFIED: "dim",
+    ProbeResult.PASSED: "green",
+    ProbeResult.FAILED: "red",
+    ProbeResult.UNKNOWN: "yellow",
+}
+
+
+def probe(key: str, *, least_privilege: bool) -> Report:
+    """Probe a key; fails if a check failed, is unavailable if one could not be made."""
+    try:
+        name = ObjectName.parse(key)
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="KEY") from None
+    request = ProbeKeyRequest(namespace=name.namespace, name=name.name, least_privilege=least_privilege)
+    with SignerClient.from_environment() as client:
+        found = client.probe_key(request)
+    return Report(_document(name, found), _text(name, found), _exit(found))
+
+
+def _checks(found: ProbeKeyResponse) -> dict[str, ProbeResult]:
+    checks = {"getPublicKey": found.get_public_key, "sign": found.sign, "certificate": found.certificate}
+    if found.HasField("least_privilege"):
+        checks["leastPrivilege"] = found.least_privilege
+    return checks
+
+
+def _exit(found: ProbeKeyResponse) -> Exit:
+    outcomes = {check.outcome for check in _checks(found).values()}
+    if ProbeResult.FAILED in outcomes:
+        return Exit.FAILED
+    return Exit.UNAVAILABLE if ProbeResult.UNKNOWN in outcomes else Exit.OK
+
+
+def _document(name: ObjectName, found: ProbeKeyResponse) -> dict[str, Any]:
+    return {
+        "key": str(name),
+        "generation": found.generation,
+        "keyArn": found.key_arn or None,
+        "keySpec": found.key_spec or None,
+        "algorithm": found.algorithm or None,
+        "externalId": found.external_id or None,
+        "checks": {check: _result(result) for check, result in _checks(found).items()},
+    }
+
+
+def _result(result: ProbeResult) -> dict[str, Any]:
+    return {
+        "outcome": _outcome(result),
+        "reason": result.reason or None,
+        "message": result.message or None,
+        "remedy": _remedy(result),
+        "missingStatement": result.missing_statement or None,
+        "kmsRequestId": result.kms_request_id or None,
+    }
+
+
+def _outcome(result: ProbeResult) -> str:
+    return "not made" if not result.outcome else ProbeResult.Outcome.Name(result.outcome).lower()
+
+
+def _remedy(result: ProbeResult) -> str | None:
+    return Reason[result.reason].facts.remedy if result.reason in Reason.__members__ else None
+
+
+def _text(name: ObjectName, found: ProbeKeyResponse) -> list[Line]:
+    lines = [Line(str(name), "bold")]
+    facts = {"KMS key": found.key_arn, "key spec": found.key_spec, "algorithm": found.algorithm}
+    facts["external id"] = found.external_id
+    lines += [Line(f"  {fact}: {value}") for fact, value in facts.items() if value]
+    for check, result in _checks(found).items():
+        reason = f": {result.reason}: {result.message}" if result.reason or result.message else ""
+        lines.append(Line(f"  {check}: {_outcome(result)}{reason}", _STYLES[result.outcome]))
+        remedy = _remedy(result)
+        if remedy is not None:
+            lines.append(Line(f"    {remedy}"))
+    statements = dict.fromkeys(r.missing_statement for r in _checks(found).values() if r.missing_statement)
+    if statements:
+        lines.append(Line("Add to the key policy's Statement:"))
+        # Line by line: a statement is pasted, so its own line breaks must stay.
+        lines += [Line(line) for statement in statements for line in statement.splitlines()]
+    return lines

@@ -1,0 +1,42 @@
+"""What a refusal looks like on the command line, and how it ends a command."""
+
+from typing import Any
+
+from byok_api.errors import Reason, Refusal
+from byok_client.cli.exits import Exit
+
+__all__ = ["Refusal", "exit_of", "explain"]
+
+# Nothing about the request, the key or the recipe is wrong.
+_PASSING = frozenset(
+    {
+        Reason.AuditUnavailable,
+        Reason.GenerationNotSeen,
+        Reason.IssuerUnavailable,
+        Reason.KmsDeadlineExceeded,
+        Reason.KmsThrottled,
+        Reason.KmsUnavailable,
+        Reason.ShuttingDown,
+        Reason.SignerUnreachable,
+    }
+)
+
+
+def explain(refusal: Refusal) -> dict[str, Any]:
+    """Make a refusal's JSON form."""
+    return {
+        "reason": refusal.reason.name,
+        "message": refusal.message,
+        "remedy": refusal.reason.facts.remedy,
+        "retryAfterSeconds": refusal.retry_after,
+        "metadata": dict(refusal.metadata),
+    }
+
+
+def exit_of(refusal: Refusal) -> Exit:
+    """Say with which status a refusal ends a command."""
+    if refusal.reason is Reason.ConfigurationInvalid:
+        return Exit.USAGE
+    if refusal.retry_after is not None or refusal.reason in _PASSING:
+        return Exit.UNAVAILABLE
+    return Exit.FAILED

@@ -1,0 +1,196 @@
+"""The work of `byokctl sign`: many files at once, each whole or not at all, all called off by Ctrl-C."""
+
+import asyncio
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import Progress
+
+from byok_api.errors import Reason, Refusal
+from byok_client.aio import AsyncSignerClient
+from byok_client.cli.exits import Exit, worst
+from byok_client.cli.metadata_arguments import metadata_of
+from byok_client.cli.output import Line, Report
+from byok_client.cli.refusals import exit_of, explain
+from byok_client.cli.signing_plan import Task, plan
+from byok_client.settings import ClientSettings
+from byok_client.signing import SigningResult
+from byok_client.switch import CalledOff
+from byok_client.verification import Verdict
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """What the command line asks for."""
+
+    paths: Sequence[Path]
+    recipe: str
+    output: Path | None
+    metadata: Sequence[str]
+    metadata_file: Path | None
+    jobs: int
+    skip_signed: bool
+    overwrite: bool
+    allow_invalid_input: bool
+    timeout: float
+
+
+@dataclass(frozen=True)
+class _Done:
+    task: Task
+    result: SigningResult | None = None
+    refusal: Refusal | None = None
+    interrupted: bool = False
+
+    @property
+    def state(self) -> str:
+        if self.interrupted:
+            return "interrupted"
+        if self.refusal is not None:
+            return "failed"
+        return "signed" if self.result is not None else "skipped"
+
+
+def sign(request: Request) -> Report:
+    """Sign all that is asked for; Refusal if nothing can be signed at all."""
+    metadata = metadata_of(request.metadata, request.metadata_file)
+    tasks = plan(request.paths, request.output)
+    settings = replace(ClientSettings.from_environment(), timeout=request.timeout)
+    return _report(asyncio.run(_sign_all(_Batch(request, metadata, tasks), settings)))
+
+
+class _Batch:
+    """What is to be signed, and what has come of it so far."""
+
+    def __init__(self, request: Request, metadata: Mapping[str, Any], tasks: Sequence[Task]) -> None:
+        self.request = request
+        self.tasks = tasks
+        self._metadata = metadata
+        self._waiting = iter(tasks)
+        self._done: dict[Task, _Done] = {}
+
+    @property
+    def done(self) -> list[_Done]:
+        """What came of each task, in order; what was not come to is interrupted."""
+        return [self._done.get(task, _Done(task, interrupted=True)) for task in self.tasks]
+
+    async def work(self, client: AsyncSignerClient, advance: Callable[[], None]) -> None:
+        """Sign one after the other until none is left; several may do so at once."""
+        for task in self._waiting:
+            self._done[task] = await self._sign(client, task)
+            advance()
+
+    async def _sign(self, client: AsyncSignerClient, task: Task) -> _Done:
+        request = self.request
+        try:
+            if request.skip_signed and (await client.verify(task.source)).state is not Verdict.UNSIGNED:
+                return _Done(task)
+            if task.output is not None:
+                _make_folder(task.output.parent)
+            result = await client.sign(
+                task.source,
+                recipe=request.recipe,
+                metadata=self._metadata,
+                output=task.output,
+                overwrite=request.overwrite,
+                allow_invalid_input=request.allow_invalid_input,
+            )
+        except Refusal as refusal:
+            return _Done(task, refusal=refusal)
+        return _Done(task, result)
+
+
+def _report_nothing_called_off(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    # AsyncSignerClient leaves the exception of a thread that Ctrl-C ended unread; asyncio would print a traceback.
+    if not isinstance(context.get("exception"), CalledOff):
+        loop.default_exception_handler(context)
+
+
+async def _sign_all(batch: _Batch, settings: ClientSettings) -> list[_Done]:
+    asyncio.get_running_loop().set_exception_handler(_report_nothing_called_off)
+    async with AsyncSignerClient(settings) as client:
+        # Asked for once beforehand: what stands in the way of every file is one error.
+        await client.recipe(batch.request.recipe)
+        with _progress(len(batch.tasks)) as advance:
+            workers = [asyncio.create_task(batch.work(client, advance)) for _ in range(batch.request.jobs)]
+            try:
+                await asyncio.gather(*workers)
+            except asyncio.CancelledError:
+                # Ctrl-C: what runs ends without leaving anything behind, and the report says what was signed before.
+                for worker in workers:
+                    worker.cancel()
+                await asyncio.wait(workers)
+    return batch.done
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise Refusal(Reason.OutputUnwritable, f"{folder}: cannot be made: {error.strerror}") from error
+
+
+class _Progress:
+    def __init__(self, total: int) -> None:
+        self._bar = Progress(console=Console(stderr=True), transient=True)
+        self._task = self._bar.add_task("signing", total=total)
+
+    def __enter__(self) -> Callable[[], None]:
+        self._bar.start()
+        return lambda: self._bar.advance(self._task)
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.stop()
+
+
+def _progress(total: int) -> AbstractContextManager[Callable[[], None]]:
+    if total > 1 and sys.stderr.isatty():
+        return _Progress(total)
+    return nullcontext(lambda: None)
+
+
+def _report(done: Sequence[_Done]) -> Report:
+    counts = dict.fromkeys(("signed", "skipped", "failed", "interrupted"), 0)
+    for item in done:
+        counts[item.state] += 1
+    exits = [exit_of(item.refusal) for item in done if item.refusal is not None]
+    summary = ", ".join(f"{count} {state}" for state, count in counts.items() if count)
+    text = [line for item in done for line in _lines(item)]
+    return Report(
+        {"files": [_document(item) for item in done], "summary": counts},
+        [*text, Line(summary)] if len(done) > 1 else text,
+        Exit.INTERRUPTED if counts["interrupted"] else worst(exits),
+    )
+
+
+def _document(item: _Done) -> dict[str, Any]:
+    document: dict[str, Any] = {"source": str(item.task.source), "state": item.state}
+    if item.result is not None:
+        document |= {_camel(name): value for name, value in asdict(item.result).items()}
+    if item.refusal is not None:
+        document["error"] = explain(item.refusal)
+    return document
+
+
+def _camel(name: str) -> str:
+    first, *rest = name.split("_")
+    return first + "".join(part.capitalize() for part in rest)
+
+
+def _lines(item: _Done) -> list[Line]:
+    if item.result is not None:
+        result = item.result
+        made = f"{result.algorithm} {result.key} {result.recipe} audit {result.audit_id}"
+        return [Line(f"signed {item.task.source} -> {result.output}: {made}", "green")]
+    if item.refusal is not None:
+        remedy = item.refusal.reason.facts.remedy
+        return [
+            Line(f"failed {item.task.source}: {item.refusal.reason.name}: {item.refusal.message}", "red"),
+            Line(f"  {remedy}"),
+        ]
+    return [Line(f"{item.state} {item.task.source}", "yellow")]

@@ -1,0 +1,108 @@
+"""Which files `byokctl sign` signs, and where each of them goes."""
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import typer
+
+from byok_api.errors import Reason, Refusal
+
+FILES_LIMIT = 100_000
+# In a folder, anything else is no media and left alone; a file that is named on the command line is always tried.
+_SUFFIXES = frozenset(
+    {
+        ".avi",
+        ".avif",
+        ".dng",
+        ".docx",
+        ".epub",
+        ".flac",
+        ".gif",
+        ".heic",
+        ".heif",
+        ".jpeg",
+        ".jpg",
+        ".jxl",
+        ".m4a",
+        ".m4v",
+        ".mov",
+        ".mp3",
+        ".mp4",
+        ".odg",
+        ".odp",
+        ".ods",
+        ".odt",
+        ".pdf",
+        ".png",
+        ".pptx",
+        ".svg",
+        ".tif",
+        ".tiff",
+        ".wav",
+        ".webp",
+        ".xlsx",
+    }
+)
+
+
+@dataclass(frozen=True)
+class Task:
+    """One file to sign."""
+
+    source: Path
+    output: Path | None
+    """None signs it in place."""
+
+
+def plan(paths: Sequence[Path], output: Path | None) -> list[Task]:
+    """List the files to sign; without `output` each in place.
+
+    One file goes to the file or into the folder `output`; several, and folders, go below the folder `output`, a
+    folder's files where they were in it. BadParameter if that cannot be, Refusal if there is nothing to sign.
+    """
+    for path in paths:
+        if output is not None and path.is_dir() and output.resolve().is_relative_to(path.resolve()):
+            raise typer.BadParameter(f"{output} lies in {path}, which is to be signed", param_hint="--output")
+    found = list(dict.fromkeys(_files(paths)))
+    if not found:
+        raise Refusal(
+            Reason.AssetUnreadable, f"{', '.join(map(str, paths))}: no file of a type that can be signed is in there"
+        )
+    if output is None:
+        return [Task(source, None) for source, _ in found]
+    if len(paths) == 1 and not paths[0].is_dir() and not output.is_dir():
+        return [Task(paths[0], output)]
+    tasks = [Task(source, output / place) for source, place in found]
+    _check_distinct(tasks)
+    return tasks
+
+
+def _files(paths: Sequence[Path]) -> Iterator[tuple[Path, Path]]:
+    count = 0
+    for path in paths:
+        for source, place in _below(path) if path.is_dir() else [(path, Path(path.name))]:
+            count += 1
+            if count > FILES_LIMIT:
+                raise Refusal(Reason.AssetUnreadable, f"{path}: over {FILES_LIMIT} files; name a smaller folder")
+            yield source, place
+
+
+def _below(folder: Path) -> Iterator[tuple[Path, Path]]:
+    for parent, folders, names in os.walk(folder):
+        folders.sort()
+        for name in sorted(names):
+            source = Path(parent, name)
+            if source.suffix.lower() in _SUFFIXES and not name.startswith("."):
+                yield source, source.relative_to(folder)
+
+
+def _check_distinct(tasks: Sequence[Task]) -> None:
+    taken: dict[Path | None, Path] = {}
+    for task in tasks:
+        other = taken.setdefault(task.output, task.source)
+        if other is not task.source:
+            raise typer.BadParameter(
+                f"{other} and {task.source} would both become {task.output}; sign them apart", param_hint="--output"
+            )

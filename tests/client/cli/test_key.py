@@ -1,0 +1,154 @@
+"""`byokctl key`: probes told with what to paste, certificates linted by name."""
+
+import json
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+import yaml
+from cryptography.hazmat.primitives.serialization import Encoding
+from tests.support.command_line import Cli
+from tests.support.fake_probe import FakeProbe, probing
+from tests.support.pki import NOW, Leaf, identity
+
+from byok_api.algorithms import SigningAlgorithm
+from byok_api.certificates import CertificateChain
+from byok_api.errors import Reason
+from byok_api.signer.v1.signer_pb2 import ProbeKeyResponse, ProbeResult
+
+PASSED = ProbeResult(outcome=ProbeResult.PASSED, kms_request_id="req-1")
+STATEMENT = json.dumps({"Sid": "ByokSignerSigns", "Effect": "Allow", "Action": "kms:Sign", "Resource": "*"}, indent=2)
+DENIED = ProbeResult(
+    outcome=ProbeResult.FAILED, reason="KeyAccessDenied", message="KMS denies kms:Sign", missing_statement=STATEMENT
+)
+THROTTLED = ProbeResult(outcome=ProbeResult.UNKNOWN, reason="KmsThrottled", message="quota used up")
+
+
+@pytest.fixture
+def probe(tmp_path: Path, token_file: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeProbe]:
+    with probing(tmp_path) as fake:
+        monkeypatch.setenv("BYOK_SIGNER_ADDRESS", fake.address)
+        monkeypatch.setenv("BYOK_SIGNER_TOKEN_FILE", str(token_file))
+        yield fake
+
+
+def _pem(chain: CertificateChain) -> str:
+    return "".join(certificate.public_bytes(Encoding.PEM).decode() for certificate in chain.certificates)
+
+
+def _manifest(folder: Path, **spec: object) -> Path:
+    aws = {"keyArn": "arn:aws:kms:eu-central-1:111122223333:alias/studio"}
+    document = {
+        "apiVersion": "byok.dev/v1alpha1",
+        "kind": "ByokKey",
+        "metadata": {"namespace": "media", "name": "studio"},
+        "spec": {"aws": aws, **spec},
+    }
+    path = folder / "studio.yaml"
+    path.write_text(yaml.safe_dump(document))
+    return path
+
+
+def test_a_key_that_passes_is_told_with_its_facts(cli: Cli, probe: FakeProbe) -> None:
+    probe.answer = ProbeKeyResponse(
+        get_public_key=PASSED, sign=PASSED, certificate=PASSED, key_arn="arn:key", algorithm="ES256"
+    )
+    ended = cli("key", "probe", "media/studio")
+    assert ended.status == 0
+    assert ended.out.splitlines() == [
+        "media/studio",
+        "  KMS key: arn:key",
+        "  algorithm: ES256",
+        "  getPublicKey: passed",
+        "  sign: passed",
+        "  certificate: passed",
+    ]
+    (request,) = probe.requests
+    assert (request.namespace, request.name, request.least_privilege) == ("media", "studio", False)
+
+
+def test_a_denied_key_prints_the_statement_to_paste(cli: Cli, probe: FakeProbe) -> None:
+    probe.answer = ProbeKeyResponse(get_public_key=PASSED, sign=DENIED)
+    ended = cli("key", "probe", "media/studio")
+    assert ended.status == 1
+    assert (
+        f"  sign: failed: KeyAccessDenied: KMS denies kms:Sign\n    {Reason.KeyAccessDenied.facts.remedy}" in ended.out
+    )
+    assert ended.out.endswith(f"Add to the key policy's Statement:\n{STATEMENT}\n")
+    assert json.loads(ended.out.partition("Statement:\n")[2])["Action"] == "kms:Sign"
+
+
+def test_json_tells_every_check(cli: Cli, probe: FakeProbe) -> None:
+    probe.answer = ProbeKeyResponse(get_public_key=PASSED, sign=DENIED, least_privilege=PASSED)
+    checks = cli("key", "probe", "media/studio", "--least-privilege", "-o", "json").document["checks"]
+    assert {name: check["outcome"] for name, check in checks.items()} == {
+        "getPublicKey": "passed",
+        "sign": "failed",
+        "certificate": "not made",
+        "leastPrivilege": "passed",
+    }
+    assert json.loads(checks["sign"]["missingStatement"]) == json.loads(STATEMENT)
+    assert probe.requests[0].least_privilege
+
+
+def test_a_check_that_could_not_be_made_is_unavailable(cli: Cli, probe: FakeProbe) -> None:
+    probe.answer = ProbeKeyResponse(get_public_key=PASSED, sign=THROTTLED)
+    assert cli("key", "probe", "media/studio").status == 3
+
+
+def test_a_key_must_be_named_with_its_namespace(cli: Cli) -> None:
+    ended = cli("key", "probe", "studio")
+    assert (ended.status, "is not of the form namespace/name" in ended.err) == (2, True)
+
+
+def test_a_good_manifest_passes(cli: Cli, tmp_path: Path) -> None:
+    path = _manifest(tmp_path, certificate={"pem": _pem(Leaf().chain())}, signingAlgorithm="ES256")
+    ended = cli("key", "lint", path, "-o", "json")
+    assert (ended.status, ended.document["findings"]) == (0, [])
+    assert ended.document["certificates"][0]["algorithms"] == ["ES256"]
+
+
+def test_a_good_chain_in_pem_passes(cli: Cli, tmp_path: Path) -> None:
+    path = tmp_path / "chain.pem"
+    path.write_text(_pem(Leaf().chain()))
+    ended = cli("key", "lint", path)
+    assert (ended.status, ended.out) == (0, f"{path}: 0 errors, 0 warnings\n")
+
+
+def test_an_expired_chain_fails_by_the_name_of_the_rule(cli: Cli, tmp_path: Path) -> None:
+    path = tmp_path / "chain.pem"
+    path.write_text(_pem(Leaf(not_before=NOW - timedelta(days=91)).chain()))
+    ended = cli("key", "lint", path, "-o", "json")
+    assert ended.status == 1
+    assert "Expired" in {finding["rule"] for finding in ended.document["findings"]}
+
+
+def test_an_algorithm_that_the_certificate_is_not_for_fails(cli: Cli, tmp_path: Path) -> None:
+    pem = _pem(identity(SigningAlgorithm.ES256).chain)
+    ended = cli("key", "lint", _manifest(tmp_path, certificate={"pem": pem}, signingAlgorithm="PS256"), "-o", "json")
+    assert ended.status == 1
+    assert "AlgorithmMismatch" in {finding["rule"] for finding in ended.document["findings"]}
+
+
+def test_a_manifest_without_certificate_is_only_warned_of(cli: Cli, tmp_path: Path) -> None:
+    ended = cli("key", "lint", _manifest(tmp_path))
+    assert (ended.status, "[CertificateMissing]" in ended.out) == (0, True)
+
+
+@pytest.mark.parametrize(
+    ("content", "rule"),
+    [
+        ("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n", "CertificateInvalid"),
+        ("apiVersion: byok.dev/v1alpha1\nkind: ByokKey\nmetadata: {name: x, namespace: y}\nspec: {}\n", "missing"),
+        ("apiVersion: v1\nkind: ConfigMap\n", "NoByokKey"),
+        ("a: [\n", "Yaml"),
+        ("", "NoByokKey"),
+    ],
+)
+def test_what_is_no_key_fails_by_name(cli: Cli, tmp_path: Path, content: str, rule: str) -> None:
+    path = tmp_path / "file"
+    path.write_text(content)
+    ended = cli("key", "lint", path, "-o", "json")
+    assert ended.status == 1
+    assert rule in {finding["rule"] for finding in ended.document["findings"]}
