@@ -80,7 +80,8 @@ def _lint_recipe(recipes: _Recipes, name: ObjectName) -> Iterator[Problem]:
     try:
         effective = recipes.resolve(recipe)
     except Refusal as refusal:
-        yield Problem(source, subject, refusal.reason.name, refusal.message)
+        message = refusal.message.removeprefix(f"{subject}@{recipe.spec.version}: ")
+        yield Problem(source, subject, refusal.reason.name, message)
         return
     for note in effective.notes:
         yield Problem(source, subject, "WithoutEffect", note, severity=Severity.WARNING)

@@ -1,6 +1,7 @@
 """The work of `byokctl verify`."""
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -120,19 +121,22 @@ def _lines(item: _Verified) -> list[Line]:
         Line(f"{item.path}: {result.state.value}", _STYLES[result.state]),
         *(Line(f"  {name}: {value}") for name, value in facts.items() if value),
         *(Line(f"  {name} = {value}") for name, value in (result.assertions or {}).items()),
-        *(_finding_line(finding, "  ") for finding in result.findings),
+        *_finding_lines(result.findings, "  "),
         *(line for ingredient in result.ingredients for line in _ingredient_lines(ingredient)),
     ]
 
 
-def _finding_line(finding: Finding, indent: str) -> Line:
-    style = "red" if finding.severity is Severity.FAILURE else "dim"
-    return Line(f"{indent}{finding.code}: {finding.explanation}", style)
+def _finding_lines(findings: Sequence[Finding], indent: str) -> Iterator[Line]:
+    # The same code for several assertions is one line; which ones they are is in the JSON form.
+    counts = Counter((finding.severity, finding.code, finding.explanation) for finding in findings)
+    for (severity, code, explanation), count in counts.items():
+        times = f" ({count} times)" if count > 1 else ""
+        yield Line(f"{indent}{code}: {explanation}{times}", "red" if severity is Severity.FAILURE else "dim")
 
 
 def _ingredient_lines(ingredient: Ingredient) -> list[Line]:
     whence = ingredient.manifest_id or "without a manifest"
     return [
         Line(f"  {ingredient.relationship}: {ingredient.title or 'untitled'} ({whence})"),
-        *(_finding_line(finding, "    ") for finding in ingredient.failures),
+        *_finding_lines(ingredient.failures, "    "),
     ]

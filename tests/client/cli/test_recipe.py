@@ -153,3 +153,8 @@ def test_an_object_that_is_there_twice_fails(cli: Cli, folder: Path) -> None:
 def test_a_path_that_is_not_there_is_refused(cli: Cli, tmp_path: Path) -> None:
     ended = cli("recipe", "lint", tmp_path / "nothing")
     assert (ended.status, "cannot be read: No such file or directory" in ended.err) == (1, True)
+
+
+def test_a_presets_folder_that_is_not_there_is_wrong_usage(cli: Cli, folder: Path) -> None:
+    ended = cli("recipe", "lint", folder, "--presets", folder / "nothing")
+    assert (ended.status, "--presets" in ended.err) == (2, True)

@@ -29,6 +29,12 @@ def test_a_signed_file_is_valid_and_its_organization_unproven_without_anchors(cl
     assert f"  organization: {ORGANIZATION} (claimed, not proven)\n" in ended.out
 
 
+def test_a_code_of_several_assertions_is_one_line(cli: Cli, signed: Path) -> None:
+    told = [line for line in cli("verify", signed).out.splitlines() if "assertion.hashedURI.match" in line]
+    assert len(told) == 1
+    assert told[0].endswith(" times)")
+
+
 def test_with_anchors_it_is_trusted_and_everything_is_told(cli: Cli, signed: Path, anchors: Path) -> None:
     ended = cli("verify", signed, "--trust-anchors", anchors, "-o", "json")
     (file,) = ended.document["files"]

@@ -11,7 +11,9 @@ from byok_client.cli.output import Format, FormatOption, answer
 app = group(name="recipe", help="Import, show and check recipes, without a cluster.")
 
 NamespaceOption = Annotated[str | None, typer.Option("--namespace", "-n", help="Namespace of objects that name none.")]
-PresetsOption = Annotated[Path | None, typer.Option("--presets", help="Folder of the installation's presets.")]
+PresetsOption = Annotated[
+    Path | None, typer.Option("--presets", exists=True, file_okay=False, help="Folder of the installation's presets.")
+]
 PresetsNamespaceOption = Annotated[str, typer.Option("--presets-namespace", help="Namespace of the presets.")]
 ManagedKeyOption = Annotated[
     str | None, typer.Option("--managed-key", metavar="NAMESPACE/NAME", help="ByokKey behind kmsMode: managed.")
