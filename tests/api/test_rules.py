@@ -9,7 +9,7 @@ from tests.support.kinds import KEY_ARN, key, recipe
 
 from byok_api.byokkey import ByokKeySpec
 from byok_api.crds import KINDS, Kind, structural_schema
-from byok_api.fields import Model, broken_transitions, duration
+from byok_api.fields import Model, broken_transitions, duration, exactly_one
 from byok_api.inheritance import nested_model
 from byok_api.manifests import ManifestError
 from byok_api.signingrecipe import SigningRecipeSpec
@@ -108,6 +108,22 @@ def test_a_recipe_that_breaks_a_rule_is_refused_by_its_name(rule: str, spec: dic
 def test_every_rule_has_a_case_above() -> None:
     rules = {rule.name for root in (ByokKeySpec, SigningRecipeSpec) for model in models(root) for rule in model.RULES}
     assert rules == {name for name, _ in (*BROKEN_BY_KEYS, *BROKEN_BY_RECIPES)} | KEPT_BY_SCHEMA
+
+
+class Choice(Model):
+    first_one: str | None = None
+    other: str | None = None
+
+
+def test_exactly_one_of_several_is_neither_none_nor_all() -> None:
+    rule = exactly_one("Choice", ("first_one", "other"))
+    assert [rule.check(choice) for choice in (Choice(), Choice(other="x"), Choice(first_one="x", other="x"))] == [
+        False,
+        True,
+        False,
+    ]
+    assert rule.cel == "[has(self.firstOne), has(self.other)].exists_one(given, given)"
+    assert rule.message == "exactly one of firstOne, other must be set"
 
 
 def test_a_private_key_in_a_manifest_is_not_repeated() -> None:
