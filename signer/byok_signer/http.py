@@ -10,6 +10,7 @@ from typing import Self
 from aiohttp import web
 
 from byok_signer.metrics import CONTENT_TYPE, Metrics
+from byok_signer.settings import SettingsError
 from byok_signer.settings_types import TcpAddress
 
 Ready = Callable[[], Sequence[str]]
@@ -35,14 +36,14 @@ class HttpServer:
 
 
 async def serve_http(address: TcpAddress, metrics: Metrics, ready: Ready) -> HttpServer:
-    """Serve metrics and probes on `address`; OSError if it cannot be bound."""
+    """Serve metrics and probes on `address`; SettingsError if it cannot be bound."""
     runner = web.AppRunner(_application(metrics, ready), access_log=None, shutdown_timeout=1)
     await runner.setup()
     try:
         await web.TCPSite(runner, address.host, address.port).start()
-    except OSError:
+    except OSError as error:
         await runner.cleanup()
-        raise
+        raise SettingsError(f"--http-listen {address}: cannot be bound: {error.strerror or error}") from error
     return HttpServer(runner)
 
 

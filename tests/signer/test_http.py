@@ -7,6 +7,7 @@ from aiohttp import ClientSession
 
 from byok_signer.http import HttpServer, serve_http
 from byok_signer.metrics import Metrics
+from byok_signer.settings import SettingsError
 from byok_signer.settings_types import TcpAddress
 
 LOOPBACK = TcpAddress("127.0.0.1", 0)
@@ -58,6 +59,6 @@ async def test_nothing_else_is_served(server: HttpServer, method: str, path: str
     assert (await _get(server, path, method))[0] == status
 
 
-async def test_a_taken_port_is_an_os_error(server: HttpServer) -> None:
-    with pytest.raises(OSError, match="address already in use"):
+async def test_an_address_that_cannot_be_bound_is_refused_by_name(server: HttpServer) -> None:
+    with pytest.raises(SettingsError, match=rf"--http-listen 127\.0\.0\.1:{server.port}: cannot be bound"):
         await serve_http(TcpAddress("127.0.0.1", server.port), Metrics(), list)

@@ -1,5 +1,6 @@
 """What a line of the signer's log looks like."""
 
+import ast
 import asyncio
 import io
 import json
@@ -7,6 +8,7 @@ import logging
 import warnings
 from collections.abc import Iterator
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -98,3 +100,50 @@ def test_configuring_twice_logs_once(stream: io.StringIO) -> None:
     configure_logging(LogLevel.INFO, stream=stream)
     LOG.info("once")
     assert len(_events(stream)) == 1
+
+
+SECRET = ("token", "signature", "digest", "claim", "credential", "secret", "private", "password", "evidence", "spki")
+METHODS = {"debug", "info", "warning", "error", "exception", "critical", "log"}
+
+
+def _log_calls(source: str) -> Iterator[ast.Call]:
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in METHODS:
+            target = node.func.value
+            if isinstance(target, ast.Name) and target.id.lower() in {"log", "_log", "logger", "logging"}:
+                yield node
+
+
+def _passed_to_logs(source: str) -> set[str]:
+    """Name every variable, attribute and extra field that a log call in `source` hands over."""
+    names = set[str]()
+    for call in _log_calls(source):
+        for part in (part for argument in [*call.args[1:], *call.keywords] for part in ast.walk(argument)):
+            match part:
+                case ast.Name(id=name) | ast.Attribute(attr=name):
+                    names.add(name)
+                case ast.Constant(value=str(text)):
+                    names.add(text)
+    return names
+
+
+def test_no_log_call_of_the_signer_hands_over_anything_secret() -> None:
+    modules = sorted((Path(__file__).parents[2] / "signer" / "byok_signer").rglob("*.py"))
+    found = {
+        f"{module.name}: {name}"
+        for module in modules
+        for name in _passed_to_logs(module.read_text())
+        if any(word in name.lower() for word in SECRET)
+    }
+    assert found == set()
+    assert sum(len(list(_log_calls(module.read_text()))) for module in modules) > 5
+
+
+def test_every_log_message_is_constant_so_that_nothing_is_formatted_into_it() -> None:
+    for module in (Path(__file__).parents[2] / "signer" / "byok_signer").rglob("*.py"):
+        for call in _log_calls(module.read_text()):
+            assert isinstance(call.args[0], ast.Constant), f"{module.name}:{call.lineno}"
+
+
+def test_the_scan_sees_a_secret() -> None:
+    assert "token" in _passed_to_logs('_LOG.info("x", extra={"found": caller.token})')
