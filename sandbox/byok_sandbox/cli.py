@@ -62,7 +62,9 @@ def _keep_up(system: Sandbox) -> NoReturn:
     for name, value in system.exports.items():
         typer.echo(f"export {name}={shlex.quote(value)}")
     typer.echo("\nThen try:\n")
-    typer.echo(f"byokctl sign {photo} --recipe photo-v1 --metadata digital_source_type=digitalCreation --output signed.jpg")
+    typer.echo(
+        f"byokctl sign {photo} --recipe photo-v1 --metadata digital_source_type=digitalCreation --output signed.jpg"
+    )
     typer.echo(f"byokctl verify signed.jpg --trust-anchors {system.trust_anchors}")
     typer.echo(f"\nManifests to edit are in {system.folder / 'manifests'}; Ctrl-C ends everything.")
     sys.stdout.flush()

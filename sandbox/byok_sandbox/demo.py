@@ -18,7 +18,7 @@ from byok_api.errors import Reason
 from byok_api.references import ObjectName
 from byok_client import SignerClient, SignerError, SigningResult, Verdict
 from byok_sandbox import shipped
-from byok_sandbox.filling import FIRST
+from byok_sandbox.filling import FIRST, STAMPED
 from byok_sandbox.system import Sandbox, Say
 
 _RETURN_LIMIT = 10.0
@@ -64,20 +64,22 @@ def play(sandbox: Sandbox, say: Say) -> None:
 def _sign_everything(sandbox: Sandbox, client: SignerClient, folder: Path, say: Say) -> list[Path]:
     say(f"signing {len(SAMPLES)} kinds of media with {len(SigningAlgorithm)} algorithms into {folder}")
     say(_row("asset", "recipe", "key", "algorithm", "ms", "verdict"))
+    jobs = [
+        (sample, sandbox.filled.recipes[algorithm][sample.recipe], algorithm)
+        for algorithm in SigningAlgorithm
+        for sample in SAMPLES
+    ]
     outputs = []
-    for algorithm in SigningAlgorithm:
-        for sample in SAMPLES:
-            output = folder / f"{algorithm.lower()}-{sample.file}"
-            started = time.monotonic()
-            result = _sign(client, sample, sandbox.filled.recipes[algorithm][sample.recipe], output)
-            elapsed = (time.monotonic() - started) * 1000
-            verdict = client.verify(output, trust_anchors=sandbox.trust_anchors).state
-            say(_row(sample.file, result.recipe, result.key, result.algorithm, f"{elapsed:.0f}", verdict))
-            if verdict is not Verdict.TRUSTED or result.algorithm != algorithm:
-                raise DemoError(
-                    f"{output} is {verdict} and signed with {result.algorithm}, not Trusted and {algorithm}"
-                )
-            outputs.append(output)
+    for sample, recipe, algorithm in [*jobs, (SAMPLES[0], STAMPED, FIRST)]:
+        output = folder / f"{recipe.name}-{sample.file}"
+        started = time.monotonic()
+        result = _sign(client, sample, recipe, output)
+        elapsed = (time.monotonic() - started) * 1000
+        verdict = client.verify(output, trust_anchors=sandbox.trust_anchors).state
+        say(_row(sample.file, result.recipe, result.key, result.algorithm, f"{elapsed:.0f}", verdict))
+        if verdict is not Verdict.TRUSTED or result.algorithm != algorithm:
+            raise DemoError(f"{output} is {verdict} and signed with {result.algorithm}, not Trusted and {algorithm}")
+        outputs.append(output)
     return outputs
 
 
@@ -144,7 +146,7 @@ def _show_audit(sandbox: Sandbox, began: int, say: Say) -> None:
         "intact" if report.intact and report.torn is None else "; ".join(str(finding) for finding in report.findings)
     )
     say(f"the audit chain of {report.records} records is {found}: byokctl audit verify {sandbox.audit}")
-    expected = len(SAMPLES) * len(SigningAlgorithm) + 2
+    expected = len(SAMPLES) * len(SigningAlgorithm) + 3  # the stamped one, the refused one, the one after
     if not report.intact or report.kinds.get(Kind.OUTCOME, 0) < expected:
         raise DemoError(f"the audit trail is damaged, or has not the {expected} outcomes of this demo")
 

@@ -10,10 +10,13 @@ import yaml
 
 from byok_api.algorithms import SigningAlgorithm
 from byok_api.certificates import CertificateChain
+from byok_api.fields import API_VERSION
 from byok_api.manifests import load_documents
 from byok_api.references import KeyArn, ObjectName
 from byok_sandbox.ca import pem_of
 
+STAMPED = ObjectName("media", "photo-v1-stamped")
+"""A photo recipe whose signatures carry an RFC 3161 time stamp."""
 FIRST = SigningAlgorithm.ES256
 """The algorithm of the key that the examples name as they stand; each other one gets a key and recipes of its own."""
 
@@ -37,8 +40,8 @@ class Filled:
     """Recipes by the name that they extend or have in the examples."""
 
 
-def fill(examples: Path, keys: Mapping[SigningAlgorithm, CertifiedKey]) -> Filled:
-    """Fill in the examples; those that are neither ByokKey nor SigningRecipe are copied."""
+def fill(examples: Path, keys: Mapping[SigningAlgorithm, CertifiedKey], *, timestamp_url: str) -> Filled:
+    """Fill in the examples, copy what is neither ByokKey nor SigningRecipe, and add a recipe with a time stamp."""
     files: dict[str, str] = {}
     names: dict[SigningAlgorithm, ObjectName] = {}
     recipes: dict[SigningAlgorithm, dict[str, ObjectName]] = {algorithm: {} for algorithm in keys}
@@ -57,7 +60,22 @@ def fill(examples: Path, keys: Mapping[SigningAlgorithm, CertifiedKey]) -> Fille
                 case _:
                     documents.append(dict(document))
         files[path.name] = "---\n".join(yaml.safe_dump(document, sort_keys=False, width=120) for document in documents)
+    files["4-stamped.yaml"] = yaml.safe_dump(_stamped(timestamp_url), sort_keys=False)
     return Filled(files, names, recipes)
+
+
+def _stamped(url: str) -> dict[str, Any]:
+    return {
+        "apiVersion": API_VERSION,
+        "kind": "SigningRecipe",
+        "metadata": {"name": STAMPED.name, "namespace": STAMPED.namespace},
+        "spec": {
+            "version": 1,
+            "extends": "photo-v1@1",
+            "description": "Photos that stay valid when the signing certificate has expired.",
+            "timestamp": {"url": url},
+        },
+    }
 
 
 def _key(template: Mapping[str, Any], key: CertifiedKey) -> dict[str, Any]:

@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 _START_LIMIT = 20.0
 _STOP_LIMIT = 15.0
@@ -26,7 +26,8 @@ class Child:
         self.name = name
         self.output = folder / f"{name}.out"
         self.log = folder / f"{name}.log"
-        with self.output.open("wb") as output, self.log.open("wb") as log:
+        # The emulated KMS announces its administrator's credentials on standard output.
+        with _private(self.output) as output, _private(self.log) as log:
             # A session of its own: Ctrl-C reaches this process only, which ends the others in order.
             self._process = subprocess.Popen(  # noqa: S603 - our own modules, arguments as a list
                 [sys.executable, "-m", *arguments],
@@ -71,6 +72,11 @@ class Child:
 
     def _tail(self) -> str:
         return self.log.read_text(errors="replace")[-1000:] or "it logged nothing"
+
+
+def _private(path: Path) -> BinaryIO:
+    path.touch(mode=0o600)
+    return path.open("wb")
 
 
 def _parsed(line: bytes) -> dict[str, Any] | None:

@@ -4,14 +4,17 @@ Everything lives in one folder: `manifests/` (the filled-in examples, watched by
 needs), `audit.jsonl`, `kms-events.jsonl` (as CloudTrail has them), `logs/`.
 """
 
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from byok_api.algorithms import SigningAlgorithm
-from byok_client import ClientSettings
+from byok_api.errors import Refusal
+from byok_client import ClientSettings, SignerClient
 from byok_sandbox import shipped
 from byok_sandbox.ca import SigningAuthority, TlsAuthority
 from byok_sandbox.filling import CertifiedKey, Filled, fill
@@ -19,6 +22,7 @@ from byok_sandbox.issuer import Issuer, ServiceAccount
 from byok_sandbox.kms.client import ControlClient
 from byok_sandbox.owner import AwsAccess, KeyOwner
 from byok_sandbox.processes import Child
+from byok_sandbox.tsa import TimeStampAuthority
 
 Say = Callable[[str], None]
 """Tells the user of one step."""
@@ -28,6 +32,7 @@ REGION = "eu-central-1"
 SIGNER_ROLE = "arn:aws:iam::111122223333:role/byok-signer"
 CALLER = ServiceAccount("media", "media-job")
 _CREDENTIALS_LIFETIME = 12 * 3600
+_CATALOGUE_LIMIT = 10.0
 
 
 @dataclass(frozen=True)
@@ -43,7 +48,11 @@ class Sandbox:
     """Root of the throw-away CA, PEM: what a verifier must trust."""
     audit: Path
     children: tuple[Child, ...]
-    renew_token: Callable[[], None]
+    issuer: Issuer
+
+    def renew_token(self) -> None:
+        """Write a fresh token for the media job, as the kubelet does before one expires."""
+        self.issuer.write_token(self.client.token_file, CALLER, now=datetime.now(UTC))
 
     @property
     def exports(self) -> dict[str, str]:
@@ -63,39 +72,36 @@ class Sandbox:
 @contextmanager
 def running_sandbox(folder: Path, say: Say) -> Iterator[Sandbox]:
     """Start everything in an empty `folder`, and end every process on leaving."""
-    for part in ("manifests", "client", "signer", "logs"):
+    for part in ("manifests", "client", "signer", "tsa", "logs"):
         (folder / part).mkdir(parents=True)
     with ExitStack() as stack:
-        say("starting the emulated KMS")
-        kms = Child("kms", folder / "logs", ["byok_sandbox.kms", "--events-file", str(folder / "kms-events.jsonl")], {})
+        say("starting the emulated KMS, the signer and a time-stamp authority")
+        kms = _start_kms(folder)
         stack.callback(kms.stop)
-        announced = kms.wait_for(kms.output, {})
-        control = ControlClient(announced["address"], announced["controlToken"])
-        control.put_identity(SIGNER_ROLE)
-        administrator = announced["administrator"]
-        access = AwsAccess(announced["address"], administrator["accessKeyId"], administrator["secretAccessKey"], REGION)
-        owner = KeyOwner(access, SIGNER_ROLE)
-
-        say(f"creating {len(SigningAlgorithm)} KMS keys, one for each algorithm, and certifying them")
         authority = SigningAuthority.create(now=datetime.now(UTC))
         trust_anchors = folder / "client" / "trust-anchors.pem"
         trust_anchors.write_text(authority.trust_anchor_pem)
-        keys = {algorithm: _certified_key(owner, algorithm, authority) for algorithm in SigningAlgorithm}
+        tsa = _start_tsa(folder, authority)
+        stack.callback(tsa.stop)
+        announced = kms.wait_for(kms.output, {})
+        control = ControlClient(announced["address"], announced["controlToken"])
+        control.put_identity(SIGNER_ROLE)
+        issuer = Issuer()
+        issuer.write_token(folder / "client" / "token", CALLER, now=datetime.now(UTC))
+        signer = _start_signer(folder, issuer, control)
+        stack.callback(signer.stop)
 
-        filled = fill(shipped.examples(), keys)
+        say(f"creating {len(SigningAlgorithm)} KMS keys, one for each algorithm, and certifying them")
+        owner = KeyOwner(_access_of(announced), SIGNER_ROLE)
+        keys = {algorithm: _certified_key(owner, algorithm, authority) for algorithm in SigningAlgorithm}
+        filled = fill(shipped.examples(), keys, timestamp_url=tsa.wait_for(tsa.output, {})["address"])
         for name, text in filled.files.items():
             (folder / "manifests" / name).write_text(text)
         say(f"filled in the examples: {folder / 'manifests'}")
 
-        issuer = Issuer()
-
-        def renew_token() -> None:
-            issuer.write_token(folder / "client" / "token", CALLER, now=datetime.now(UTC))
-
-        renew_token()
-        say("starting the signer")
-        signer, client = _start_signer(folder, issuer, control)
-        stack.callback(signer.stop)
+        client = _client_of(signer, folder)
+        _wait_for_recipes(client, filled)
+        say(f"the signer serves at {client.address}")
         yield Sandbox(
             folder=folder,
             owner=owner,
@@ -104,9 +110,42 @@ def running_sandbox(folder: Path, say: Say) -> Iterator[Sandbox]:
             client=client,
             trust_anchors=trust_anchors,
             audit=folder / "audit.jsonl",
-            children=(kms, signer),
-            renew_token=renew_token,
+            children=(kms, tsa, signer),
+            issuer=issuer,
         )
+
+
+def _start_kms(folder: Path) -> Child:
+    return Child("kms", folder / "logs", ["byok_sandbox.kms", "--events-file", str(folder / "kms-events.jsonl")], {})
+
+
+def _access_of(announced: Mapping[str, Any]) -> AwsAccess:
+    administrator = announced["administrator"]
+    return AwsAccess(announced["address"], administrator["accessKeyId"], administrator["secretAccessKey"], REGION)
+
+
+def _start_tsa(folder: Path, authority: SigningAuthority) -> Child:
+    tsa = TimeStampAuthority.create(authority, now=datetime.now(UTC))
+    chain_file, key_file = folder / "tsa" / "chain.pem", folder / "tsa" / "key.pem"
+    chain_file.write_text(tsa.chain_pem)
+    _write_secret(key_file, tsa.key_pem)
+    return Child(
+        "tsa", folder / "logs", ["byok_sandbox.tsa", f"--chain-file={chain_file}", f"--key-file={key_file}"], {}
+    )
+
+
+def _client_of(signer: Child, folder: Path) -> ClientSettings:
+    serving = signer.wait_for(signer.log, {"message": "serving"})
+    return ClientSettings(
+        address=f"127.0.0.1:{serving['port']}",
+        ca_file=folder / "client" / "ca.pem",
+        token_file=folder / "client" / "token",
+    )
+
+
+def _write_secret(path: Path, content: bytes) -> None:
+    path.touch(mode=0o600)
+    path.write_bytes(content)
 
 
 def _certified_key(owner: KeyOwner, algorithm: SigningAlgorithm, authority: SigningAuthority) -> CertifiedKey:
@@ -115,18 +154,31 @@ def _certified_key(owner: KeyOwner, algorithm: SigningAlgorithm, authority: Sign
     return CertifiedKey(arn, algorithm, owner.certify(arn, algorithm, authority))
 
 
-def _start_signer(folder: Path, issuer: Issuer, control: ControlClient) -> tuple[Child, ClientSettings]:
+def _wait_for_recipes(settings: ClientSettings, filled: Filled) -> None:
+    # The signer began with an empty folder of manifests, which it looks at twice a second.
+    deadline = time.monotonic() + _CATALOGUE_LIMIT
+    with SignerClient(settings) as client:
+        for recipe in (name for recipes in filled.recipes.values() for name in recipes.values()):
+            while True:
+                try:
+                    client.recipe(str(recipe))
+                    break
+                except Refusal:
+                    if time.monotonic() > deadline:
+                        raise
+                    time.sleep(0.05)
+
+
+def _start_signer(folder: Path, issuer: Issuer, control: ControlClient) -> Child:
     tls = TlsAuthority.create(now=datetime.now(UTC))
     server = tls.issue(now=datetime.now(UTC))
-    ca_file = folder / "client" / "ca.pem"
-    ca_file.write_text(tls.trust_anchor_pem)
+    (folder / "client" / "ca.pem").write_text(tls.trust_anchor_pem)
     jwks_file, cert_file, key_file = (folder / "signer" / name for name in ("jwks.json", "tls.crt", "tls.key"))
     issuer.write_jwks(jwks_file)
     cert_file.write_text(server.certificate_pem)
-    key_file.touch(mode=0o600)
-    key_file.write_text(server.key_pem)
+    _write_secret(key_file, server.key_pem.encode())
     credentials = control.issue(SIGNER_ROLE, session_name="byok-signer", expires_in=_CREDENTIALS_LIFETIME)
-    signer = Child(
+    return Child(
         "signer",
         folder / "logs",
         [
@@ -149,8 +201,3 @@ def _start_signer(folder: Path, issuer: Issuer, control: ControlClient) -> tuple
             "AWS_SESSION_TOKEN": credentials["sessionToken"],
         },
     )
-    serving = signer.wait_for(signer.log, {"message": "serving"})
-    settings = ClientSettings(
-        address=f"127.0.0.1:{serving['port']}", ca_file=ca_file, token_file=folder / "client" / "token"
-    )
-    return signer, settings
