@@ -28,7 +28,7 @@ Read = Callable[[Action, KeyArn, HttpAnswer, str], T]
 """Makes the result of a good answer and its request id; KmsError if it is not what KMS would say."""
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)  # not frozen: one is made for every signature, and freezing doubles the cost
 class Call(Generic[T]):
     """An operation, the key, and where else it is if its Region fails."""
 

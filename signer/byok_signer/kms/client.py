@@ -33,7 +33,7 @@ class Identity(Protocol):
         ...
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)  # not frozen: one is made for every signature, and freezing doubles the cost
 class Request:
     """One POST, and what is needed to tell of its failure."""
 

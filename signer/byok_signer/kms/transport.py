@@ -40,7 +40,7 @@ class AnswerTooLongError(Exception):
     """The answer is longer than any that KMS would give."""
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class HttpAnswer:
     """A whole answer, whatever its status."""
 
