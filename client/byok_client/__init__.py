@@ -11,7 +11,15 @@ from byok_client.client import SignerClient
 from byok_client.recipes import Recipe
 from byok_client.settings import ClientSettings
 from byok_client.signing import SigningResult, SignOptions
-from byok_client.verification import Finding, Ingredient, RecipeStamp, Severity, Verdict, VerificationResult
+from byok_client.verification import (
+    Finding,
+    Ingredient,
+    RecipeStamp,
+    Severity,
+    Verdict,
+    VerificationResult,
+    verify_asset,
+)
 
 __all__ = [
     "AsyncSignerClient",
@@ -28,4 +36,5 @@ __all__ = [
     "SigningResult",
     "Verdict",
     "VerificationResult",
+    "verify_asset",
 ]

@@ -14,7 +14,8 @@ _MARKER = 0xFF  # ITU T.81, B.1.1.2
 _START_OF_SCAN = 0xDA
 _RIFF_HEADER = 12
 _PDF_TAIL = 4096
-_ZIP_TAIL = 22 + 65_535  # end of central directory and its longest comment (PKWARE APPNOTE, section 4.3.16)
+_ZIP_END = 22  # end of central directory record without its comment (PKWARE APPNOTE, section 4.3.16)
+_ZIP_TAIL = _ZIP_END + 65_535
 _BOX_HEADER = 8
 _LARGE_BOX_HEADER = 16
 _UNKNOWN_RIFF_SIZES = (0, 0xFFFFFFFF)  # what encoders write that cannot seek back
@@ -193,7 +194,10 @@ def _pdf(stream: BinaryIO, size: int) -> bool:
 
 
 def _zip(stream: BinaryIO, size: int) -> bool:
-    return b"PK\x05\x06" in _tail(stream, size, _ZIP_TAIL)
+    tail = _tail(stream, size, _ZIP_TAIL)
+    found = tail.rfind(b"PK\x05\x06")
+    end = tail[found:]
+    return found >= 0 and len(end) >= _ZIP_END and _ZIP_END + int.from_bytes(end[20:_ZIP_END], "little") <= len(end)
 
 
 def _tail(stream: BinaryIO, size: int, length: int) -> bytes:

@@ -90,15 +90,16 @@ def sign_asset(job: Job, remote: Remote, switch: Switch) -> SigningResult:
     with opened(job.source) as asset, target_for(asset, job.output, overwrite=_option(job, "overwrite")) as target:
         recipe = remote.recipe(job.recipe, switch, fresh=False)
         has_parent = _has_parent(asset, allow_invalid=_option(job, "allow_invalid_input"))
+        work = _Work(asset, target, remote, switch, has_parent)
         try:
-            signed = _sign_once(job, recipe, _Work(asset, target, remote, switch, has_parent))
+            signed = _sign_once(job, recipe, work)
         except Refusal as refusal:
             if refusal.reason not in REBUILD:
                 raise
             recipe = remote.recipe(job.recipe, switch, fresh=True)
             target.file.seek(0)
             target.file.truncate()
-            signed = _sign_once(job, recipe, _Work(asset, target, remote, switch, has_parent))
+            signed = _sign_once(job, recipe, work)
         switch.check()
         return _result(job, recipe, signed, target.place())
 

@@ -3,6 +3,7 @@
 import asyncio
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -38,11 +39,13 @@ def ctrl_c(unanswered: FakeSigner) -> Iterator[None]:
 
 @pytest.mark.usefixtures("ctrl_c")
 def test_ctrl_c_ends_the_call_and_leaves_the_folder_as_it_was(
-    unanswered: FakeSigner, client: SignerClient, photo: Path
+    unanswered: FakeSigner, settings: ClientSettings, client: SignerClient, photo: Path
 ) -> None:
     before = {path.name: path.read_bytes() for path in photo.parent.iterdir() if path.is_file()}
+    began = time.monotonic()
     with pytest.raises(KeyboardInterrupt):
         client.sign(photo, recipe="photo", metadata=GENERATED)
+    assert time.monotonic() - began < settings.timeout / 2
     assert unanswered.abandoned.wait(PATIENCE)
     assert {path.name: path.read_bytes() for path in photo.parent.iterdir() if path.is_file()} == before
     assert not [thread.name for thread in threading.enumerate() if thread.name == "byok-sign"]
