@@ -30,7 +30,8 @@ class Request:
 
     paths: Sequence[Path]
     recipe: str
-    output: Path | None
+    output: str | None
+    """None signs in place; a slash at its end makes it a folder."""
     metadata: Sequence[str]
     metadata_file: Path | None
     jobs: int

@@ -56,25 +56,28 @@ class Task:
     """None signs it in place."""
 
 
-def plan(paths: Sequence[Path], output: Path | None) -> list[Task]:
+def plan(paths: Sequence[Path], output: str | None) -> list[Task]:
     """List the files to sign; without `output` each in place.
 
-    One file goes to the file or into the folder `output`; several, and folders, go below the folder `output`, a
-    folder's files where they were in it. BadParameter if that cannot be, Refusal if there is nothing to sign.
+    One file goes to the file `output`, or into it if it is a folder or ends in a slash; several, and folders, go below
+    the folder `output`, a folder's files where they were in it. BadParameter if that cannot be, Refusal if there is
+    nothing to sign.
     """
+    target = Path(output) if output is not None else None
     for path in paths:
-        if output is not None and path.is_dir() and output.resolve().is_relative_to(path.resolve()):
+        if target is not None and path.is_dir() and target.resolve().is_relative_to(path.resolve()):
             raise typer.BadParameter(f"{output} lies in {path}, which is to be signed", param_hint="--output")
     found = list(dict.fromkeys(_files(paths)))
     if not found:
         raise Refusal(
             Reason.AssetUnreadable, f"{', '.join(map(str, paths))}: no file of a type that can be signed is in there"
         )
-    if output is None:
-        return [Task(source, None) for source, _ in found]
-    if len(paths) == 1 and not paths[0].is_dir() and not output.is_dir():
-        return [Task(paths[0], output)]
-    tasks = [Task(source, output / place) for source, place in found]
+    if output is None or target is None:
+        # Each once, by whatever names it goes: two at a time would sign each other's results.
+        return [Task(source, None) for source in {os.path.realpath(source): source for source, _ in found}.values()]
+    if len(paths) == 1 and not paths[0].is_dir() and not target.is_dir() and not output.endswith(os.sep):
+        return [Task(paths[0], target)]
+    tasks = [Task(source, target / place) for source, place in found]
     _check_distinct(tasks)
     return tasks
 

@@ -69,9 +69,25 @@ def test_signed_files_are_skipped_on_request(cli: Cli, shoot: Path) -> None:
     assert (shoot / "a.jpg").read_bytes() == before
 
 
-def test_a_file_named_twice_is_signed_once(cli: Cli, photo: Path, environment: FakeSigner) -> None:
-    cli("sign", photo, photo, "-r", "photo", "--in-place", *AI)
-    assert len(environment.claims) == 1
+def test_a_file_that_goes_by_several_names_is_signed_once(cli: Cli, shoot: Path, environment: FakeSigner) -> None:
+    (shoot / "link.jpg").symlink_to(shoot / "a.jpg")
+    cli("sign", shoot, shoot / "a.jpg", "-r", "photo", "--in-place", *AI)
+    assert len(environment.claims) == 2
+
+
+def test_a_slash_makes_the_output_of_one_file_a_folder(cli: Cli, photo: Path, tmp_path: Path) -> None:
+    cli("sign", photo, "-r", "photo", "--output", f"{tmp_path}/signed/", *AI)
+    assert names_below(tmp_path / "signed") == ["photo.jpg"]
+
+
+def test_progress_is_shown_on_a_terminal_only(cli: Cli, shoot: Path) -> None:
+    arguments = ["sign", str(shoot), "-r", "photo", "--in-place", *AI]
+    assert cli(*arguments).err == ""
+    terminal, stderr = os.openpty()
+    subprocess.run([sys.executable, "-m", "byok_client.cli", *arguments], stderr=stderr, check=True)  # noqa: S603 - this interpreter
+    os.close(stderr)
+    with open(terminal, "rb", buffering=0) as shown:  # noqa: PTH123 - a descriptor
+        assert b"signing" in shown.read(4096)
 
 
 def test_metadata_options_win_over_the_file_and_lists_are_json(

@@ -31,7 +31,8 @@ def sign(  # noqa: PLR0913 - typer makes an option of each parameter
     *,
     recipe: Annotated[str, typer.Option("--recipe", "-r", help="Recipe to sign under: [namespace/]name[@version].")],
     output: Annotated[
-        Path | None, typer.Option("--output", help="File for one input; folder for several, or for folders.")
+        str | None,
+        typer.Option("--output", metavar="PATH", help="File for one input; folder for several, or for folders."),
     ] = None,
     in_place: Annotated[bool, typer.Option("--in-place", help="Replace each input by its signed form.")] = False,
     metadata: Annotated[
@@ -47,7 +48,7 @@ def sign(  # noqa: PLR0913 - typer makes an option of each parameter
     ] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace outputs that exist.")] = False,
     allow_invalid_input: Annotated[
-        bool, typer.Option("--allow-invalid-input", help="Sign files altered since they were signed, keeping that.")
+        bool, typer.Option("--allow-invalid-input", help="Keep a manifest that does not verify as history.")
     ] = False,
     timeout: Annotated[
         float, typer.Option("--timeout", min=0.1, max=3600, help="Seconds that the signer may take for each file.")
