@@ -62,7 +62,9 @@ class ManifestError(Refusal):
         shown = [str(finding) for finding in findings[:_SHOWN_FINDINGS]]
         if len(findings) > _SHOWN_FINDINGS:
             shown.append(f"and {len(findings) - _SHOWN_FINDINGS} more")
-        super().__init__(reason, f"{place}: {subject}{'; '.join(shown)}")
+        message = f"{place}: {subject}{'; '.join(shown)}"
+        # Names and keys are quoted as they were found, and may hold line ends, escape sequences or lone surrogates.
+        super().__init__(reason, "".join(character if character.isprintable() else "?" for character in message))
         self.source = source
         self.findings = findings
 

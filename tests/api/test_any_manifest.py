@@ -22,7 +22,9 @@ json_values = st.recursive(
     max_leaves=12,
 )
 fields = st.sampled_from(["version", "c2pa", "extends", "keyRef", "aws", "certificate", "assertions", "name", "state"])
-specs = st.recursive(json_values, lambda inner: st.dictionaries(fields, inner, max_size=4), max_leaves=8)
+specs = json_values | st.dictionaries(
+    fields, json_values | st.dictionaries(fields, json_values, max_size=3), max_size=4
+)
 
 
 @given(st.binary(max_size=64) | yaml_like.map(str.encode))

@@ -198,6 +198,13 @@ def test_a_long_value_is_not_repeated() -> None:
     assert "MHcC" not in str(refused.value)
 
 
+def test_a_message_is_one_printable_line_whatever_is_in_the_manifest() -> None:
+    document = manifest("SigningRecipe", "media/pho\nto\x1b[31m", {"version": 1, "a\nb\ud800": 1})
+    with pytest.raises(ManifestError) as refused:
+        parse_object(document, "test.yaml")
+    assert str(refused.value).isprintable()
+
+
 def test_models_are_frozen() -> None:
     with pytest.raises(ValueError, match="frozen"):
         key().spec.aws.key_arn = "other"  # type: ignore[misc]  # that it is refused is the point
