@@ -175,16 +175,16 @@ class AllowedConsumers(Model):
 
 
 class Verification(Model):
-    """How often the operator proves that the key can be used."""
+    """How often it is proven that the key can be used."""
 
     interval: Annotated[
         Duration | None,
-        _RECORDED,
+        _ENFORCED,
         Field(description=f"Time between two proofs; {DEFAULT_INTERVAL} if unset, at least 1m."),
     ] = None
     stale_after: Annotated[
         Duration | None,
-        _RECORDED,
+        _ENFORCED,
         Field(
             description=f"How long a proof holds when none can be made; {DEFAULT_STALE_AFTER} if unset, at least 2h."
         ),
@@ -231,9 +231,9 @@ class RateLimit(Model):
 class Acknowledgement(Model):
     """Who accepted the installation's terms for bringing a key."""
 
-    terms: Annotated[Identifier, _RECORDED, Field(description="Name and version of the terms.")]
-    accepted_by: Annotated[str, _RECORDED, Field(min_length=1, max_length=256, description="Who accepted them.")]
-    accepted_at: Annotated[AwareDatetime, _RECORDED, Field(description="When.")]
+    terms: Annotated[Identifier, _ENFORCED, Field(description="Name of the terms; an installation may demand some.")]
+    accepted_by: Annotated[str, _ENFORCED, Field(min_length=1, max_length=256, description="Who accepted them.")]
+    accepted_at: Annotated[AwareDatetime, _ENFORCED, Field(description="When.")]
 
 
 class ByokKeySpec(Model):
