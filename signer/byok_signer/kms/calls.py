@@ -78,15 +78,18 @@ class Caller:
             try:
                 result = await self._try(call, arn, attempts, min(left, self.config.attempt_timeout))
             except KmsError as error:
-                refusal = error.with_attempts(tuple(attempts))
-                if error.reason is not Reason.KmsUnavailable:
-                    raise refusal from error
+                told = error.with_attempts(tuple(attempts))
+                if _is_final(error, of_replica=place > 0):
+                    raise told from error
+                # What a replica refuses does not hide that the key's own Region is out, which passes.
+                if refusal is None or error.reason is Reason.KmsUnavailable:
+                    refusal = told
             else:
                 return result, tuple(attempts)
         if refusal is None or loop.time() >= deadline:
             late = call.action(call.targets[0]).refused(_OUT_OF_TIME, f"{timeout:.1f} s have passed")
             raise late.with_attempts(tuple(attempts)) from refusal
-        raise refusal
+        raise refusal.with_attempts(tuple(attempts)) from refusal
 
     async def _try(self, call: Call[T], arn: KeyArn, attempts: list[Attempt], timeout: float) -> T:
         request = Request(
@@ -108,3 +111,9 @@ class Caller:
             raise
         request.record(answer.request_id, AttemptOutcome.FAILED if call.dry_run else AttemptOutcome.SIGNED)
         return result
+
+
+def _is_final(error: KmsError, *, of_replica: bool) -> bool:
+    if of_replica:
+        return error.reason is Reason.KmsAnswerInvalid
+    return error.reason is not Reason.KmsUnavailable

@@ -5,7 +5,6 @@ expires (AWS SDKs and Tools Reference Guide, "Standardized credential providers"
 """
 
 import asyncio
-import logging
 import time
 from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
@@ -20,8 +19,6 @@ from botocore.exceptions import ConnectionError as NotConnectedError
 from byok_api.errors import Reason
 from byok_signer.kms.errors import OUTAGE_RETRY_AFTER, KmsError
 from byok_signer.kms.sigv4 import Credentials
-
-_log = logging.getLogger(__name__)
 
 _LOOK_AGAIN = 15.0
 """Seconds; botocore renews 15 minutes ahead, but only when it is asked."""
@@ -59,7 +56,7 @@ class SingleFlight:
         """Start `work` unless it is under way, and do not wait."""
         if self._task is None or self._task.done():
             self._task = asyncio.get_running_loop().create_task(work())
-            # What failed in the background has been logged; nobody need await it.
+            # What fails ahead of time is tried again, and then told to whoever has to wait for it.
             self._task.add_done_callback(lambda task: task.cancelled() or task.exception())
         return self._task
 
@@ -112,15 +109,14 @@ class OwnCredentials:
         try:
             frozen = await asyncio.get_running_loop().run_in_executor(self._thread, self._fetch)
         except (HTTPClientError, NotConnectedError) as error:
-            _log.warning("AWS credentials could not be fetched: %s", type(error).__name__)
             raise KmsError(
                 Reason.KmsUnavailable,
                 f"the signer's AWS credentials cannot be fetched: {type(error).__name__}; check network policy and STS",
                 retry_after=OUTAGE_RETRY_AFTER,
             ) from error
-        except (BotoCoreError, ClientError, RuntimeError) as error:
-            # botocore raises RuntimeError where a source hands out credentials that have expired.
-            _log.warning("AWS credentials could not be fetched: %s", type(error).__name__)
+        except (BotoCoreError, ClientError, RuntimeError, OSError, ValueError) as error:
+            # Beside its own, botocore raises RuntimeError where a source hands out credentials that have expired, and
+            # lets through what a token or configuration file that is missing or malformed raises.
             raise _no_credentials(_found(error)) from error
         # Equal ones are kept, for what was derived from them is kept with them.
         if frozen and frozen.access_key and frozen.secret_key and not _equal(self._current, frozen):

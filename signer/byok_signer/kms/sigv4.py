@@ -11,7 +11,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-_CACHE_LIMIT = 1024
+_CACHE_LIMIT = 4096
 
 
 # Both are compared by identity, as hashing a dozen fields would cost more than signing.

@@ -210,6 +210,12 @@ async def test_a_replica_signs_when_the_first_region_hangs() -> None:
     assert outcomes(answer.attempts) == ["None:unknown", "req-signed:signed"]
 
 
+async def test_a_replica_that_denies_does_not_hide_the_outage() -> None:
+    refusal = await refusal_of(raw_reply(http(503, b"")), error_reply("AccessDeniedException"), key=MULTI_KEY)
+    assert (refusal.reason, refusal.retry_after is not None) == (Reason.KmsUnavailable, True)
+    assert outcomes(refusal.attempts) == ["req-1:unknown", "req-1:failed"]
+
+
 async def test_a_replica_answers_for_the_key_in_its_own_region() -> None:
     reply = public_key_reply(PRIVATE_KEY, REPLICA.text)
     async with kms_on(raw_reply(None), raw_reply(None), reply) as (kms, _):

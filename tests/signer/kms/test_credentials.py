@@ -63,6 +63,7 @@ async def test_expired_credentials_are_replaced_once_for_all_who_hold_them() -> 
     [
         (CredentialRetrievalError(provider="x", error_msg="secret"), Reason.SignerCredentialsInvalid),
         (RuntimeError("refreshed credentials are still expired"), Reason.SignerCredentialsInvalid),
+        (FileNotFoundError("/secret/token"), Reason.SignerCredentialsInvalid),
         (ConnectTimeoutError(endpoint_url="http://169.254.170.23"), Reason.KmsUnavailable),
     ],
 )
