@@ -200,8 +200,7 @@ def parse_jwks(data: bytes) -> KeySet:
 
 
 def _parse_key(entry: dict[str, Any]) -> IssuerKey | None:
-    # A set with a private key in it is no set of public keys, whatever it was meant to be.
-    if entry.get("kty") not in ("RSA", "EC", "OKP") or "d" in entry or entry.get("use", "sig") != "sig":
+    if entry.get("kty") not in ("RSA", "EC", "OKP") or entry.get("use", "sig") != "sig":
         return None
     try:
         key = jwt.PyJWK.from_dict(entry).key
@@ -222,6 +221,7 @@ def _algorithms_of(key: object) -> tuple[str, ...]:
         case ed25519.Ed25519PublicKey():
             return ("EdDSA",)
         case _:
+            # Private keys too: what publishes those is no set of public keys.
             return ()
 
 

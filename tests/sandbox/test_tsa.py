@@ -16,7 +16,7 @@ from typing import Any
 
 import aiohttp
 import pytest
-from asn1crypto import cms, tsp  # type: ignore[import-untyped]  # has no stubs
+from asn1crypto import cms, core, tsp  # type: ignore[import-untyped]  # has no stubs
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
@@ -93,6 +93,11 @@ async def test_a_stamped_asset_outlives_its_certificate(url: str) -> None:
     assert _codes(stamped, pki.trust_anchor())[0] == "Trusted"
 
 
+def _status(answer: bytes) -> tsp.PKIStatusInfo:
+    # asn1crypto's TimeStampResp cannot be read without a token, which a rejection has not.
+    return tsp.PKIStatusInfo.load(core.Sequence.load(answer, strict=True)[0].dump())
+
+
 def _granted(answer: bytes) -> cms.SignedData:
     response = tsp.TimeStampResp.load(answer, strict=True)
     assert response["status"]["status"].native == "granted"
@@ -148,7 +153,7 @@ REJECTED = {
 @pytest.mark.parametrize("case", REJECTED)
 def test_what_cannot_be_stamped_is_rejected_by_name(authority: TimeStampAuthority, case: str) -> None:
     query, failure = REJECTED[case]
-    (status,) = tsa._Rejection.load(authority.answer(query, now=NOW), strict=True).native.values()  # noqa: SLF001 - asn1crypto has no type for it
+    status = _status(authority.answer(query, now=NOW)).native
     assert status["status"] == "rejection"
     assert status["fail_info"] == {failure}
     assert len(status["status_string"]) == 1
@@ -160,7 +165,7 @@ def test_a_damaged_query_gets_an_answer(authority: TimeStampAuthority, position:
     query = bytearray(_query(nonce=7, cert_req=True, req_policy=tsa.POLICY))
     query[position % len(query)] ^= value
     answer = authority.answer(bytes(query), now=NOW)
-    assert tsp.TimeStampResp.load(answer)["status"]["status"].native in {"granted", "rejection"}
+    assert _status(answer)["status"].native in {"granted", "rejection"}
 
 
 @pytest.mark.parametrize(
