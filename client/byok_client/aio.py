@@ -184,4 +184,6 @@ class AsyncSignerClient:
         except asyncio.CancelledError:
             switch.call_off()
             await asyncio.wait([running])
+            if not running.cancelled():
+                running.exception()  # read, or asyncio reports it as lost; the cancellation is the answer
             raise

@@ -14,6 +14,7 @@ import typer
 from byok_api.errors import Refusal
 from byok_sandbox import shipped
 from byok_sandbox.demo import DemoError, play
+from byok_sandbox.filling import FIRST
 from byok_sandbox.processes import ChildError
 from byok_sandbox.system import Sandbox, running_sandbox
 
@@ -66,6 +67,8 @@ def _keep_up(system: Sandbox) -> NoReturn:
         f"byokctl sign {photo} --recipe photo-v1 --metadata digital_source_type=digitalCreation --output signed.jpg"
     )
     typer.echo(f"byokctl verify signed.jpg --trust-anchors {system.trust_anchors}")
+    typer.echo(f"BYOK_SIGNER_TOKEN_FILE={system.owner_token} byokctl key probe {system.filled.keys[FIRST]}")
+    typer.echo(f"byokctl audit verify {system.audit}")
     typer.echo(f"\nManifests to edit are in {system.folder / 'manifests'}; Ctrl-C ends everything.")
     sys.stdout.flush()
     renewed = time.monotonic()
@@ -75,7 +78,7 @@ def _keep_up(system: Sandbox) -> NoReturn:
             if not child.is_running():
                 raise ChildError(f"{child.name} has ended; its log is {child.log}")
         if time.monotonic() - renewed > _RENEWAL:
-            system.renew_token()
+            system.renew_tokens()
             renewed = time.monotonic()
 
 

@@ -31,6 +31,7 @@ INSTALLATION = "sandbox"
 REGION = "eu-central-1"
 SIGNER_ROLE = "arn:aws:iam::111122223333:role/byok-signer"
 CALLER = ServiceAccount("media", "media-job")
+OWNER = ServiceAccount("brand-keys", "key-owner")
 _CREDENTIALS_LIFETIME = 12 * 3600
 _CATALOGUE_LIMIT = 10.0
 
@@ -50,9 +51,15 @@ class Sandbox:
     children: tuple[Child, ...]
     issuer: Issuer
 
-    def renew_token(self) -> None:
-        """Write a fresh token for the media job, as the kubelet does before one expires."""
-        self.issuer.write_token(self.client.token_file, CALLER, now=datetime.now(UTC))
+    @property
+    def owner_token(self) -> Path:
+        """Token of an account in the keys' namespace, which may probe them."""
+        return self.folder / "client" / "owner-token"
+
+    def renew_tokens(self) -> None:
+        """Write fresh tokens, as the kubelet does before one expires."""
+        for path, account in ((self.client.token_file, CALLER), (self.owner_token, OWNER)):
+            self.issuer.write_token(path, account, now=datetime.now(UTC))
 
     @property
     def exports(self) -> dict[str, str]:
@@ -102,7 +109,7 @@ def running_sandbox(folder: Path, say: Say) -> Iterator[Sandbox]:
         client = _client_of(signer, folder)
         _wait_for_recipes(client, filled)
         say(f"the signer serves at {client.address}")
-        yield Sandbox(
+        sandbox = Sandbox(
             folder=folder,
             owner=owner,
             keys=keys,
@@ -113,6 +120,8 @@ def running_sandbox(folder: Path, say: Say) -> Iterator[Sandbox]:
             children=(kms, tsa, signer),
             issuer=issuer,
         )
+        sandbox.renew_tokens()
+        yield sandbox
 
 
 def _start_kms(folder: Path) -> Child:

@@ -20,7 +20,6 @@ from byok_client.cli.refusals import exit_of, explain
 from byok_client.cli.signing_plan import Task, plan
 from byok_client.settings import ClientSettings
 from byok_client.signing import SigningResult
-from byok_client.switch import CalledOff
 from byok_client.verification import Verdict
 
 
@@ -106,14 +105,7 @@ class _Batch:
         return _Done(task, result)
 
 
-def _report_nothing_called_off(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-    # AsyncSignerClient leaves the exception of a thread that Ctrl-C ended unread; asyncio would print a traceback.
-    if not isinstance(context.get("exception"), CalledOff):
-        loop.default_exception_handler(context)
-
-
 async def _sign_all(batch: _Batch, settings: ClientSettings) -> list[_Done]:
-    asyncio.get_running_loop().set_exception_handler(_report_nothing_called_off)
     async with AsyncSignerClient(settings) as client:
         # Asked for once beforehand: what stands in the way of every file is one error.
         await client.recipe(batch.request.recipe)
