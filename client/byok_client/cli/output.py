@@ -59,6 +59,11 @@ class Report:
     exit: Exit = Exit.OK
 
 
+def remedy_lines(message: str, remedy: str | None, *, indent: str = "  ") -> list[Line]:
+    """Tell what to do, unless the message has said it already."""
+    return [Line(f"{indent}{remedy}")] if remedy and remedy not in message else []
+
+
 def answer(work: Callable[[], Report], output_format: Format) -> NoReturn:
     """Do a command's work, print its report or why it was refused, and end the command with its status."""
     show(unless_refused(work, output_format), output_format)
@@ -97,8 +102,8 @@ def print_error(error: Mapping[str, Any], output_format: Format) -> None:
         print_json({"error": error})
         return
     sys.stderr.write(f"byokctl: {printable(error['reason'])}: {printable(error['message'])}\n")
-    if error.get("remedy"):
-        sys.stderr.write(f"  {printable(error['remedy'])}\n")
+    for line in remedy_lines(error["message"], error.get("remedy")):
+        sys.stderr.write(f"{line.text}\n")
 
 
 def _print_text(parts: Sequence[Line | Table]) -> None:

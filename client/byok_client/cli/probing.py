@@ -8,7 +8,7 @@ from byok_api.errors import Reason
 from byok_api.references import ObjectName
 from byok_api.signer.v1.signer_pb2 import ProbeKeyRequest, ProbeKeyResponse, ProbeResult
 from byok_client.cli.exits import Exit
-from byok_client.cli.output import Line, Report
+from byok_client.cli.output import Line, Report, remedy_lines
 from byok_client.client import SignerClient
 
 _STYLES = {
@@ -82,11 +82,9 @@ def _text(name: ObjectName, found: ProbeKeyResponse) -> list[Line]:
     facts["external id"] = found.external_id
     lines += [Line(f"  {fact}: {value}") for fact, value in facts.items() if value]
     for check, result in _checks(found).items():
-        reason = f": {result.reason}: {result.message}" if result.reason or result.message else ""
-        lines.append(Line(f"  {check}: {_outcome(result)}{reason}", _STYLES[result.outcome]))
-        remedy = _remedy(result)
-        if remedy is not None:
-            lines.append(Line(f"    {remedy}"))
+        found_out = ": ".join(part for part in (_outcome(result), result.reason, result.message) if part)
+        lines.append(Line(f"  {check}: {found_out}", _STYLES[result.outcome]))
+        lines += remedy_lines(result.message, _remedy(result), indent="    ")
     statements = dict.fromkeys(r.missing_statement for r in _checks(found).values() if r.missing_statement)
     if statements:
         lines.append(Line("Add to the key policy's Statement:"))

@@ -15,7 +15,7 @@ from byok_api.errors import Reason, Refusal
 from byok_client.aio import AsyncSignerClient
 from byok_client.cli.exits import Exit, worst
 from byok_client.cli.metadata_arguments import metadata_of
-from byok_client.cli.output import Line, Report
+from byok_client.cli.output import Line, Report, remedy_lines
 from byok_client.cli.refusals import exit_of, explain
 from byok_client.cli.signing_plan import Task, plan
 from byok_client.settings import ClientSettings
@@ -181,9 +181,9 @@ def _lines(item: _Done) -> list[Line]:
         made = f"{result.algorithm} {result.key} {result.recipe} audit {result.audit_id}"
         return [Line(f"signed {item.task.source} -> {result.output}: {made}", "green")]
     if item.refusal is not None:
-        remedy = item.refusal.reason.facts.remedy
+        refusal = item.refusal
         return [
-            Line(f"failed {item.task.source}: {item.refusal.reason.name}: {item.refusal.message}", "red"),
-            Line(f"  {remedy}"),
+            Line(f"failed {item.task.source}: {refusal.reason.name}: {refusal.message}", "red"),
+            *remedy_lines(refusal.message, refusal.reason.facts.remedy),
         ]
     return [Line(f"{item.state} {item.task.source}", "yellow")]

@@ -8,7 +8,7 @@ from typing import Any
 
 from byok_api.errors import Reason, Refusal
 from byok_client.cli.exits import Exit, worst
-from byok_client.cli.output import Line, Report
+from byok_client.cli.output import Line, Report, remedy_lines
 from byok_client.cli.refusals import exit_of, explain
 from byok_client.verification import (
     Finding,
@@ -107,7 +107,7 @@ def _lines(item: _Verified) -> list[Line]:
     if isinstance(result, Refusal):
         return [
             Line(f"{item.path}: {result.reason.name}: {result.message}", "bold red"),
-            Line(f"  {result.reason.facts.remedy}"),
+            *remedy_lines(result.message, result.reason.facts.remedy),
         ]
     proven = "" if result.state is Verdict.TRUSTED else " (claimed, not proven)"
     facts = {
