@@ -5,6 +5,7 @@ import io
 import os
 import resource
 import stat
+import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -220,3 +221,20 @@ def test_a_reference_that_names_no_recipe_is_refused(
         client.sign(photo, recipe=reference, metadata=GENERATED)
     assert refused_call.value.reason is Reason.InvalidRequest
     assert not signer.calls
+
+
+def test_a_document_whose_parts_are_compressed_is_refused_saying_so(
+    signer: FakeSigner, client: SignerClient, tmp_path: Path
+) -> None:
+    signer.recipe.media_type = "text"
+    # As Word writes them; c2pa 0.91 reads stored parts only.
+    packed = tmp_path / "word.docx"
+    with (
+        zipfile.ZipFile(MEDIA["document.docx"].path) as stored,
+        zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as new,
+    ):
+        for part in stored.infolist():
+            new.writestr(part.filename, stored.read(part))
+    refusal = refused(client, packed, tmp_path / "out.docx")
+    assert refusal.reason is Reason.AssetUnreadable
+    assert "compress" in refusal.message
