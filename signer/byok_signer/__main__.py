@@ -9,6 +9,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from byok_api.errors import Refusal
@@ -36,29 +37,48 @@ _LOG = logging.getLogger("byok_signer")
 
 
 def main() -> None:
-    """Run the signer; exit status 2 for settings that cannot be used, by name."""
+    """Run the signer; exit status 2 for settings that cannot be used, by name, and 1 for an audit trail that failed."""
     settings = settings_or_exit(sys.argv[1:], os.environ)
     configure_logging(settings.log_level)
     try:
         asyncio.run(serve(settings))
     except SettingsError as error:
         exit_for(error)
+    except Refusal as refusal:
+        _LOG.error("ended badly", extra={"reason": refusal.reason.name, "found": refusal.message})
+        raise SystemExit(1) from None
 
 
 async def serve(settings: Settings) -> None:
-    """Serve until a signal comes; SettingsError for what can only be found wrong by trying it."""
+    """Serve until a signal comes; SettingsError for what can only be found wrong by trying it.
+
+    Refusal (AuditUnavailable) if the audit trail could not be finished.
+    """
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
-    async with running(settings) as server:
-        _LOG.info("serving", extra={"address": str(settings.listen), "port": server.port})
-        await stopping.wait()
+    async with running(settings) as signer:
+        _LOG.info("serving", extra={"address": str(settings.listen), "port": signer.server.port})
+        stop = asyncio.create_task(stopping.wait())
+        await asyncio.wait((stop, signer.watching), return_when=asyncio.FIRST_COMPLETED)
         _LOG.info("stopping", extra={"grace_seconds": settings.drain_seconds})
+        if signer.watching.done():
+            # To go on with what was last read would be to sign with keys that are withdrawn since.
+            await signer.watching
+
+
+@dataclass(frozen=True)
+class Running:
+    """A signer that serves."""
+
+    server: SignerServer
+    watching: "asyncio.Task[None]"
+    """Keeps the catalogue up to date; ends only by a bug."""
 
 
 @contextlib.asynccontextmanager
-async def running(settings: Settings) -> AsyncIterator[SignerServer]:
+async def running(settings: Settings) -> AsyncIterator[Running]:
     """Run a whole signer; on leaving, let calls end, then make the audit trail durable."""
     metrics = Metrics()
     catalogue = FolderCatalogue(_folders(settings), _rules(settings), now=_now, changed=_counting(metrics))
@@ -84,7 +104,7 @@ async def running(settings: Settings) -> AsyncIterator[SignerServer]:
         pipeline, edge = Pipeline(ports), Edge(metrics)
         stack.push_async_callback(pipeline.drain)
         server = SignerServer(
-            settings, Services(SignerService(pipeline, edge), KeyProbeService(Prober(ports, pipeline), edge))
+            settings, Services(SignerService(pipeline, edge), KeyProbeService(Prober(ports, pipeline), edge), edge)
         )
         watching = asyncio.create_task(catalogue.watch())
         stack.callback(watching.cancel)
@@ -92,7 +112,7 @@ async def running(settings: Settings) -> AsyncIterator[SignerServer]:
         stack.push_async_callback(http.close)
         await server.start()
         stack.push_async_callback(server.stop, settings.drain_seconds)
-        yield server
+        yield Running(server, watching)
 
 
 def _now() -> datetime:

@@ -16,6 +16,8 @@ from byok_signer.kms.port import KeyHandle, Kms
 # What says nothing about the key: what was seen before stands until it is stale.
 _OUTAGES = frozenset({Reason.KmsUnavailable, Reason.KmsThrottled, Reason.KmsDeadlineExceeded})
 _LOOK_TIMEOUT = 5.0
+_PAUSE = 10.0
+"""Seconds between two looks while KMS cannot be asked, so that not every call waits for one."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +37,8 @@ class _Seen:
     pin: Pin
     resolved: KeyHandle
     at: float
+    look_at: float
+    """When KMS is asked again."""
 
 
 class KeyBindings:
@@ -51,14 +55,17 @@ class KeyBindings:
         seen = self._seen.get(pin.handle.name)
         if seen is not None and seen.pin != pin:
             seen = None
-        if seen is not None and self._clock() - seen.at < pin.recheck_after:
+        if seen is not None and self._clock() < seen.look_at:
             return seen.resolved
         try:
             return await self._look_once(pin, timeout)
         except Refusal as refusal:
-            if seen is not None and refusal.reason in _OUTAGES and self._clock() - seen.at < pin.stale_after:
-                return seen.resolved
-            raise
+            now = self._clock()
+            if seen is None or refusal.reason not in _OUTAGES or now >= seen.at + pin.stale_after:
+                raise
+            if self._seen.get(pin.handle.name) is seen:
+                self._seen[pin.handle.name] = replace(seen, look_at=min(now + _PAUSE, seen.at + pin.stale_after))
+            return seen.resolved
 
     async def _look_once(self, pin: Pin, timeout: float) -> KeyHandle:  # noqa: ASYNC109 - the caller's own patience
         looking = self._looking.get(pin)
@@ -86,7 +93,8 @@ class KeyBindings:
                 metadata={"key": str(pin.handle.name), "key_arn": str(answer.key_arn)},
             )
         resolved = replace(pin.handle, resolved_arn=answer.key_arn)
-        self._seen[pin.handle.name] = _Seen(pin, resolved, self._clock())
+        now = self._clock()
+        self._seen[pin.handle.name] = _Seen(pin, resolved, now, now + pin.recheck_after)
         return resolved
 
     def _looked(self, pin: Pin, task: asyncio.Task[KeyHandle]) -> None:

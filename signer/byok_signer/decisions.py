@@ -25,7 +25,7 @@ from byok_signer.entries import Catalogue, Inventory, KeyEntry, Refused, Signing
 from byok_signer.guard import policy_for
 from byok_signer.kms.port import KeyHandle, external_id_for
 
-# They depend on the moment: `SigningEntry.check_usable_at` decides them anew for each signature.
+# They depend on the moment: `KeyEntry.check_valid_at` decides them anew for each signature.
 _FINDINGS_OF_THE_MOMENT = frozenset({"Expired", "NotYetValid"})
 _NEVER = datetime.max.replace(tzinfo=UTC)
 
@@ -102,12 +102,17 @@ def _is_claimed_once(facts: _KeyFacts) -> Problem | None:
     return None
 
 
-KEY_CHECKS: tuple[Callable[[_KeyFacts], Problem | None], ...] = (
-    _is_active,
-    _terms_are_acknowledged,
+_KeyCheck = Callable[[_KeyFacts], Problem | None]
+
+CERTIFICATE_CHECKS: tuple[_KeyCheck, ...] = (
     _certificate_is_registered,
     _certificate_is_readable,
     _certificate_fits_profile,
+)
+KEY_CHECKS: tuple[_KeyCheck, ...] = (
+    _is_active,
+    _terms_are_acknowledged,
+    *CERTIFICATE_CHECKS,
     _algorithm_fits_certificate,
     _is_claimed_once,
 )
@@ -240,9 +245,20 @@ def _key_entry(facts: _KeyFacts) -> KeyEntry:
         role_arn=aws.assume_role.arn if aws.assume_role else None,
         endpoint=aws.endpoint,
     )
-    found = next(filter(None, (check(facts) for check in KEY_CHECKS)), None)
-    problem = Refused(key.name, found[0], f"key {key.name} {found[1]}") if found else None
-    return KeyEntry(key, handle, facts.chain, facts.algorithm, problem)
+    return KeyEntry(
+        manifest=key,
+        handle=handle,
+        chain=facts.chain,
+        algorithm=facts.algorithm,
+        problem=_first_problem(KEY_CHECKS, facts),
+        certificate_problem=_first_problem(CERTIFICATE_CHECKS, facts),
+    )
+
+
+def _first_problem(checks: tuple[_KeyCheck, ...], facts: _KeyFacts) -> Refused | None:
+    found = next(filter(None, (check(facts) for check in checks)), None)
+    name = facts.key.name
+    return Refused(name, found[0], f"key {name} {found[1]}") if found else None
 
 
 def _recipe_entry(

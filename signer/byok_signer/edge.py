@@ -31,6 +31,13 @@ class Edge:
 
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics
+        self._serving = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    async def idle(self) -> None:
+        """Wait until no call is being served."""
+        await self._idle.wait()
 
     async def answer(self, method: str, context: Context, handler: Callable[[Call], Awaitable[_Answer]]) -> _Answer:
         """Run the handler of a unary call."""
@@ -43,6 +50,8 @@ class Edge:
         call = call_of(context)
         token = request_id.set(call.request_id)
         self._metrics.request_started()
+        self._serving += 1
+        self._idle.clear()
         started, code = time.monotonic(), grpc.StatusCode.OK
         try:
             try:
@@ -59,6 +68,9 @@ class Edge:
                 self.unforeseen(method)
                 await _abort(context, internal(call.request_id))
         finally:
+            self._serving -= 1
+            if not self._serving:
+                self._idle.set()
             self._metrics.request_finished(method, code.name, time.monotonic() - started)
             request_id.reset(token)
 

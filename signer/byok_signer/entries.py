@@ -52,11 +52,23 @@ class KeyEntry:
     chain: CertificateChain | None
     algorithm: SigningAlgorithm | None
     problem: Refused | None
+    certificate_problem: Refused | None
+    """What is wrong with its certificate at any time, whatever else is wrong with the key."""
 
     @property
     def name(self) -> ObjectName:
         """The ByokKey's name."""
         return self.manifest.name
+
+    def check_valid_at(self, now: datetime) -> None:
+        """Refuse outside of the certificate's validity (CertificateExpired)."""
+        if self.chain is not None and not self.chain.not_before <= now <= self.chain.not_after:
+            raise Refusal(
+                Reason.CertificateExpired,
+                f"key {self.name}: its certificate chain is valid from {self.chain.not_before:%Y-%m-%d %H:%M} to "
+                f"{self.chain.not_after:%Y-%m-%d %H:%M} UTC only; register a valid certificate",
+                metadata={"key": str(self.name), "not_after": self.chain.not_after.isoformat()},
+            )
 
 
 @dataclass(frozen=True)
@@ -74,16 +86,6 @@ class SigningEntry:
     def version(self) -> int:
         """The recipe's version."""
         return self.recipe.version
-
-    def check_usable_at(self, now: datetime) -> None:
-        """Refuse outside of the certificate's validity (CertificateExpired)."""
-        if not self.chain.not_before <= now <= self.chain.not_after:
-            raise Refusal(
-                Reason.CertificateExpired,
-                f"key {self.key.name}: its certificate chain is valid from {self.chain.not_before:%Y-%m-%d %H:%M} to "
-                f"{self.chain.not_after:%Y-%m-%d %H:%M} UTC only; register a valid certificate",
-                metadata={"key": str(self.key.name), "not_after": self.chain.not_after.isoformat()},
-            )
 
 
 @dataclass(frozen=True)

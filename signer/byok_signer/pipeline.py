@@ -4,6 +4,7 @@
 
 Nothing here knows gRPC. What is refused after authentication is recorded. From KMS to audit the work is shielded from
 the caller's going away: a signature that KMS made is always recorded, and none is released before that is durable.
+Between the last look at the catalogue and the call of KMS nothing is waited for.
 """
 
 import asyncio
@@ -14,7 +15,6 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from byok_api import signatures
-from byok_api.algorithms import SigningAlgorithm
 from byok_api.audit import Attempt, AuditEvent, AuditId, Kind, Outcome
 from byok_api.byokkey import BareDigests
 from byok_api.errors import Reason, Refusal
@@ -55,6 +55,8 @@ class Admission:
 
     call: Call
     caller: Caller
+    recipe: str
+    """As the caller names it."""
     entry: SigningEntry
 
 
@@ -95,14 +97,13 @@ class _Work:
     """A signature that nothing stands against any more: the part that must not be cut off."""
 
     admission: Admission
+    entry: SigningEntry
+    """As it stands now; the admission's may be older."""
     handle: KeyHandle
     claim: CheckedClaim | None
-    message: bytes | None
-    digest: bytes | None
-
-    @property
-    def algorithm(self) -> SigningAlgorithm:
-        return self.admission.entry.algorithm
+    message: bytes | None = None
+    digest: bytes | None = None
+    """One of the two is signed."""
 
 
 class Pipeline:
@@ -113,6 +114,10 @@ class Pipeline:
         self._bindings = KeyBindings(ports.kms, clock=time.monotonic)
         self._limiter = RefusalLimiter()
         self._unfinished: set[asyncio.Task[Signed]] = set()
+
+    def seconds_left(self, caller: Caller) -> float:
+        """Tell for how long a caller's token is good."""
+        return (caller.expires_at - self._ports.now()).total_seconds()
 
     async def authenticate(self, call: Call) -> Caller:
         """Find out who calls."""
@@ -126,38 +131,33 @@ class Pipeline:
         """Find out who calls and whether that caller may use `recipe`."""
         caller = await self.authenticate(call)
         async with self.recording_refusals(call, caller, Subject(recipe=recipe)):
-            return Admission(call, caller, authorize(self._ports.catalogue(), caller, recipe))
+            return Admission(call, caller, recipe, authorize(self._ports.catalogue(), caller, recipe))
 
     async def check_usable(self, admission: Admission) -> SigningEntry:
         """Return the recipe if it could sign right now, as far as that can be told without KMS."""
-        async with self._recording_refusals_of(admission):
-            admission.entry.check_usable_at(self._ports.now())
+        async with self.recording_refusals_of(admission):
+            admission.entry.key.check_valid_at(self._ports.now())
             return admission.entry
 
     async def sign_claim(self, admission: Admission, expected_hash: str, claim: bytes) -> Signed:
         """Sign the claim in a Sig_structure."""
-        async with self._recording_refusals_of(admission):
-            entry = self._usable(admission, expected_hash)
+        async with self.recording_refusals_of(admission):
+            entry, handle = await self._usable(admission, expected_hash)
             checked = check_claim(claim, entry.policy)
-            handle = await self._bindings.resolve(entry.pin, timeout=admission.call.remaining)
-        self._ports.audit.ensure_available()
-        return await self._sign_to_the_end(_Work(admission, handle, checked, claim, None))
+        return await self._sign_to_the_end(_Work(admission, entry, handle, checked, message=claim))
 
     async def sign_digest(self, admission: Admission, expected_hash: str, digest: bytes, evidence: bytes) -> Signed:
         """Sign a digest, with the Sig_structure as evidence unless the key does without."""
-        async with self._recording_refusals_of(admission):
-            entry = self._usable(admission, expected_hash)
+        async with self.recording_refusals_of(admission):
+            entry, handle = await self._usable(admission, expected_hash)
             checked = _check_evidence(entry, digest, evidence)
-            handle = await self._bindings.resolve(entry.pin, timeout=admission.call.remaining)
-        self._ports.audit.ensure_available()
-        return await self._sign_to_the_end(_Work(admission, handle, checked, None, digest))
+        return await self._sign_to_the_end(_Work(admission, entry, handle, checked, digest=digest))
 
     async def drain(self) -> None:
         """Wait for what is between KMS and audit, then record the refusals that were only counted so far."""
         while self._unfinished:
             await asyncio.wait(self._unfinished)
-        for event in self._limiter.drain():
-            await self._ports.audit.append(event)
+        await asyncio.gather(*map(self._ports.audit.append, self._limiter.drain()))
 
     @asynccontextmanager
     async def recording_refusals(self, call: Call, caller: Caller, subject: Subject) -> AsyncIterator[None]:
@@ -174,11 +174,11 @@ class Pipeline:
                 recipe_hash=subject.recipe_hash,
                 key=subject.key,
             )
-            for recorded in self._limiter.admit(event, now=time.monotonic()):
-                await self._ports.audit.append(recorded)
+            await self._record_refusal(event)
             raise
 
-    def _recording_refusals_of(self, admission: Admission) -> AbstractAsyncContextManager[None]:
+    def recording_refusals_of(self, admission: Admission) -> AbstractAsyncContextManager[None]:
+        """Record what is refused to an admitted caller."""
         entry = admission.entry
         return self.recording_refusals(
             admission.call,
@@ -190,8 +190,23 @@ class Pipeline:
             ),
         )
 
-    def _usable(self, admission: Admission, expected_hash: str) -> SigningEntry:
-        entry = admission.entry
+    async def _record_refusal(self, event: AuditEvent) -> None:
+        admitted = self._limiter.admit(event, now=time.monotonic())
+        # Shielded, since the limiter has forgotten what it gave out.
+        await asyncio.shield(asyncio.gather(*map(self._ports.audit.append, admitted)))
+
+    async def _usable(self, admission: Admission, expected_hash: str) -> tuple[SigningEntry, KeyHandle]:
+        """Return recipe and key as they stand now, even if the admission was made, or KMS was asked, a while ago."""
+        entry = self._standing(admission, expected_hash)
+        while True:
+            handle = await self._bindings.resolve(entry.pin, timeout=admission.call.remaining)
+            present = self._standing(admission, expected_hash)
+            if present.pin == entry.pin:
+                return present, handle
+            entry = present
+
+    def _standing(self, admission: Admission, expected_hash: str) -> SigningEntry:
+        entry = authorize(self._ports.catalogue(), admission.caller, admission.recipe)
         if expected_hash != entry.recipe.hash:
             raise Refusal(
                 Reason.RecipeChanged,
@@ -199,10 +214,11 @@ class Pipeline:
                 "present one; fetch the recipe again and rebuild the manifest",
                 metadata={"recipe": str(entry.recipe.name), "recipe_hash": entry.recipe.hash},
             )
-        entry.check_usable_at(self._ports.now())
+        entry.key.check_valid_at(self._ports.now())
         return entry
 
     async def _sign_to_the_end(self, work: _Work) -> Signed:
+        self._ports.audit.ensure_available()
         task = asyncio.create_task(self._sign_and_record(work))
         self._unfinished.add(task)
         task.add_done_callback(self._finished)
@@ -217,8 +233,13 @@ class Pipeline:
         event = _event_of(work)
         try:
             answer = await self._ask_kms(work)
+            _verify(work, answer)
+            event = replace(event, key_arn=str(answer.key_arn), attempts=_attempts(answer.attempts))
         except Refusal as refusal:
-            await self._ports.audit.append(_failed(event, refusal))
+            if isinstance(refusal, KmsError) and refusal.attempts:
+                await self._ports.audit.append(_failed(event, refusal))
+            else:
+                await self._record_refusal(_refused(event, refusal))
             raise
         except Exception:
             # A bug: nobody knows what KMS did, and the record says so.
@@ -227,30 +248,20 @@ class Pipeline:
                 replace(event, outcome=Outcome.UNKNOWN, reason=Reason.Internal.name, attempts=unknown)
             )
             raise
-        event = replace(event, key_arn=str(answer.key_arn), attempts=_attempts(answer.attempts))
-        try:
-            _verify(work, answer.signature)
-        except SignatureError:
-            await self._ports.audit.append(replace(event, outcome=Outcome.FAILED, reason=Reason.KmsAnswerInvalid.name))
-            raise Refusal(
-                Reason.KmsAnswerInvalid,
-                f"key {work.handle.name}: the signature that KMS returned does not verify with the public key of the "
-                "registered certificate; nothing was released",
-                metadata={"key": str(work.handle.name), "key_arn": str(answer.key_arn)},
-            ) from None
         audit_id = await self._ports.audit.append(event)
-        entry = work.admission.entry
-        self._ports.metrics.signed(entry.key.name, entry.recipe.name)
-        return Signed(entry, answer, work.claim, audit_id)
+        self._ports.metrics.signed(work.entry.key.name, work.entry.recipe.name)
+        return Signed(work.entry, answer, work.claim, audit_id)
 
     async def _ask_kms(self, work: _Work) -> SignAnswer:
         kms, timeout = self._ports.kms, work.admission.call.remaining
         started, outcome = time.monotonic(), Reason.Internal.name
         try:
             if work.message is not None:
-                answer = await kms.sign(work.handle, work.algorithm, message=work.message, timeout=timeout)
+                answer = await kms.sign(work.handle, work.entry.algorithm, message=work.message, timeout=timeout)
             else:
-                answer = await kms.sign_digest(work.handle, work.algorithm, digest=work.digest or b"", timeout=timeout)
+                answer = await kms.sign_digest(
+                    work.handle, work.entry.algorithm, digest=work.digest or b"", timeout=timeout
+                )
             outcome = "ok"
         except Refusal as refusal:
             outcome = refusal.reason.name
@@ -284,16 +295,16 @@ def _check_evidence(entry: SigningEntry, digest: bytes, evidence: bytes) -> Chec
 
 def _event_of(work: _Work) -> AuditEvent:
     admission, claim = work.admission, work.claim
-    recipe = admission.entry.recipe
+    recipe = work.entry.recipe
     return AuditEvent(
         kind=Kind.OUTCOME,
         request_id=admission.call.request_id,
         caller=admission.caller.username,
         recipe=f"{recipe.name}@{recipe.version}",
         recipe_hash=recipe.hash,
-        key=str(admission.entry.key.name),
+        key=str(work.entry.key.name),
         key_arn=str(work.handle.signing_arn),
-        algorithm=work.algorithm,
+        algorithm=work.entry.algorithm,
         manifest=claim.manifest_id if claim else None,
         claim_sha256=claim.claim_sha256 if claim else None,
         outcome=Outcome.SIGNED,
@@ -301,8 +312,13 @@ def _event_of(work: _Work) -> AuditEvent:
     )
 
 
-def _failed(event: AuditEvent, refusal: Refusal) -> AuditEvent:
-    attempts = _attempts(refusal.attempts) if isinstance(refusal, KmsError) else ()
+def _refused(event: AuditEvent, refusal: Refusal) -> AuditEvent:
+    """Say that KMS was never asked to sign: the message is too long, the role cannot be assumed, no time was left."""
+    return replace(event, kind=Kind.REFUSAL, outcome=None, reason=refusal.reason.name)
+
+
+def _failed(event: AuditEvent, refusal: KmsError) -> AuditEvent:
+    attempts = _attempts(refusal.attempts)
     unknown = any(attempt.outcome is Outcome.UNKNOWN for attempt in attempts)
     outcome = Outcome.UNKNOWN if unknown else Outcome.FAILED
     return replace(event, outcome=outcome, reason=refusal.reason.name, attempts=attempts)
@@ -312,9 +328,27 @@ def _attempts(attempts: tuple[KmsAttempt, ...]) -> tuple[Attempt, ...]:
     return tuple(Attempt(attempt.request_id, Outcome(attempt.outcome)) for attempt in attempts)
 
 
-def _verify(work: _Work, signature: bytes) -> None:
-    public_key = work.admission.entry.chain.public_key
+def _verify(work: _Work, answer: SignAnswer) -> None:
+    """Raise KmsAnswerInvalid, with what KMS was asked, unless the pinned key signed what it was asked to sign."""
+    try:
+        _check_answer(work, answer)
+    except SignatureError as error:
+        key = str(work.entry.key.name)
+        raise KmsError(
+            Reason.KmsAnswerInvalid,
+            f"key {key}: what KMS returned is refused: {error}; nothing was released",
+            metadata={"key": key, "key_arn": str(answer.key_arn)},
+            attempts=answer.attempts,
+        ) from None
+
+
+def _check_answer(work: _Work, answer: SignAnswer) -> None:
+    public_key, algorithm = work.entry.chain.public_key, work.entry.algorithm
+    if answer.key_arn not in (work.handle.signing_arn, *work.handle.replicas):
+        raise SignatureError("it is from another key than the one that was asked")
     if work.message is not None:
-        signatures.verify(public_key, work.algorithm, signature, message=work.message)
+        signatures.verify(public_key, algorithm, answer.signature, message=work.message)
     else:
-        signatures.verify_digest(public_key, work.algorithm, signature, digest=work.digest or b"")
+        signatures.verify_digest(public_key, algorithm, answer.signature, digest=work.digest or b"")
+    if answer.signature_der and signatures.p1363_from_der(answer.signature_der, algorithm) != answer.signature:
+        raise SignatureError("its DER form is another signature")

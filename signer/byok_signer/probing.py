@@ -1,5 +1,7 @@
 """KeyProbe.ProbeKey: which key is meant and who may ask, then the probe, then its report as a message."""
 
+from datetime import datetime
+
 from byok_api import signatures
 from byok_api.errors import Reason, Refusal
 from byok_api.references import ObjectName
@@ -11,7 +13,6 @@ from byok_signer.probe import Check, CheckOutcome, ProbeReport, ProbeRequest, pr
 
 _NOT_SEEN_RETRY_AFTER = 1.0
 _CHECK_TIMEOUT = 5.0
-_CERTIFICATE_REASONS = frozenset({Reason.CertificateInvalid, Reason.CertificateMissing})
 _OUTCOMES = {
     CheckOutcome.PASSED: pb.ProbeResult.PASSED,
     CheckOutcome.FAILED: pb.ProbeResult.FAILED,
@@ -26,12 +27,12 @@ class Prober:
         self._ports = ports
         self._pipeline = pipeline
 
-    async def probe(
-        self, call: Call, name: ObjectName, *, generation: int, least_privilege: bool
-    ) -> pb.ProbeKeyResponse:
-        """Probe a key as its manifest stands at `generation`, or as it is known where that is 0."""
-        caller = await self._pipeline.authenticate(call)
-        async with self._pipeline.recording_refusals(call, caller, Subject(key=str(name))):
+    async def probe(self, call: Call, request: pb.ProbeKeyRequest) -> pb.ProbeKeyResponse:
+        """Probe a key as its manifest stands at the request's generation, or as it is known where that is 0."""
+        caller, generation = await self._pipeline.authenticate(call), request.generation
+        subject = Subject(key=f"{request.namespace}/{request.name}")
+        async with self._pipeline.recording_refusals(call, caller, subject):
+            name = _name_in(request)
             entry = authorize_probe(self._ports.catalogue(), caller, name)
             seen = entry.manifest.metadata.generation or 0
             if generation > seen:
@@ -47,17 +48,26 @@ class Prober:
                 key=entry.handle,
                 algorithm=entry.algorithm,
                 registered_spki=signatures.spki_of(chain.public_key) if chain else None,
-                least_privilege=least_privilege,
+                least_privilege=request.least_privilege,
                 timeout=min(call.remaining, _CHECK_TIMEOUT),
             ),
         )
-        return _response(entry, seen, report)
+        response = _response(report)
+        response.generation = seen
+        response.certificate.CopyFrom(_certificate_result(entry, report.certificate, self._ports.now()))
+        return response
 
 
-def _response(entry: KeyEntry, generation: int, report: ProbeReport) -> pb.ProbeKeyResponse:
+def _name_in(request: pb.ProbeKeyRequest) -> ObjectName:
+    try:
+        return ObjectName.parse(f"{request.namespace}/{request.name}")
+    except ValueError as error:
+        raise Refusal(Reason.InvalidRequest, f"namespace and name: {error}") from None
+
+
+def _response(report: ProbeReport) -> pb.ProbeKeyResponse:
     public_key = report.public_key
     return pb.ProbeKeyResponse(
-        generation=generation,
         get_public_key=_result(report.get_public_key),
         sign=_result(report.sign),
         least_privilege=_result(report.least_privilege) if report.least_privilege else None,
@@ -65,16 +75,18 @@ def _response(entry: KeyEntry, generation: int, report: ProbeReport) -> pb.Probe
         public_key=public_key.spki if public_key else b"",
         key_spec=public_key.key_spec if public_key else "",
         algorithm=str(report.algorithm) if report.algorithm else "",
-        certificate=_certificate_result(entry, report.certificate),
         external_id=report.external_id,
     )
 
 
-def _certificate_result(entry: KeyEntry, check: Check) -> pb.ProbeResult:
+def _certificate_result(entry: KeyEntry, check: Check, now: datetime) -> pb.ProbeResult:
     # What is wrong with the chain itself comes before whether its key is KMS's.
-    problem = entry.problem
-    if problem is not None and problem.reason in _CERTIFICATE_REASONS:
-        return pb.ProbeResult(outcome=pb.ProbeResult.FAILED, reason=problem.reason.name, message=problem.message)
+    try:
+        if entry.certificate_problem is not None:
+            raise entry.certificate_problem.refusal()
+        entry.check_valid_at(now)
+    except Refusal as refusal:
+        return pb.ProbeResult(outcome=pb.ProbeResult.FAILED, reason=refusal.reason.name, message=refusal.message)
     return _result(check)
 
 

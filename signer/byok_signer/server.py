@@ -1,5 +1,6 @@
 """The gRPC server with everything in it: services, health, reflection, limits, and an orderly end."""
 
+import asyncio
 from dataclasses import dataclass
 
 import grpc
@@ -10,14 +11,18 @@ from grpc_reflection.v1alpha import reflection
 
 from byok_api.signer.v1 import signer_pb2
 from byok_api.signer.v1 import signer_pb2_grpc as rpc
+from byok_signer.edge import Edge
+from byok_signer.malformed import MalformedMessages
 from byok_signer.services import KeyProbeService, SignerService
-from byok_signer.settings import Settings
+from byok_signer.settings import Settings, SettingsError
 from byok_signer.settings_types import UnixSocket
 from byok_signer.tls import server_credentials
 
 SERVICES = tuple(service.full_name for service in signer_pb2.DESCRIPTOR.services_by_name.values())
 _HEADER_LIMIT = 32 * 1024
 """Bytes of a call's metadata: a token has 1-2 KiB."""
+_LAST_ANSWERS = 1.0
+"""Seconds for answers that are made to leave the process."""
 
 
 @dataclass(frozen=True)
@@ -26,14 +31,17 @@ class Services:
 
     signer: SignerService
     probe: KeyProbeService
+    edge: Edge
 
 
 class SignerServer:
     """A gRPC server that is healthy from `start` until `stop`."""
 
     def __init__(self, settings: Settings, services: Services) -> None:
+        self._services = services
         self._health = health_aio.HealthServicer()
         self._server = grpc.aio.server(
+            interceptors=(MalformedMessages(services.edge),),
             maximum_concurrent_rpcs=settings.max_concurrent_calls,
             options=(
                 ("grpc.max_receive_message_length", settings.max_message_bytes),
@@ -53,13 +61,19 @@ class SignerServer:
         self.port = self._bind(settings)
 
     def _bind(self, settings: Settings) -> int:
-        if isinstance(settings.listen, UnixSocket):
-            return self._server.add_insecure_port(str(settings.listen))
-        if settings.tls_cert_file is None or settings.tls_key_file is None:
-            raise AssertionError("settings allow TCP only with TLS")
-        return self._server.add_secure_port(
-            str(settings.listen), server_credentials(settings.tls_cert_file, settings.tls_key_file)
-        )
+        address = str(settings.listen)
+        try:
+            if isinstance(settings.listen, UnixSocket):
+                return self._server.add_insecure_port(address)
+            if settings.tls_cert_file is None or settings.tls_key_file is None:
+                raise AssertionError("settings allow TCP only with TLS")
+            credentials = server_credentials(settings.tls_cert_file, settings.tls_key_file)
+            return self._server.add_secure_port(address, credentials)
+        except RuntimeError as error:
+            # grpc says no more than that, and logs the rest.
+            raise SettingsError(
+                f"--listen {address}: cannot be bound: taken, or not an address of this machine"
+            ) from error
 
     async def start(self) -> None:
         """Begin to serve, and say so to health checks."""
@@ -70,4 +84,11 @@ class SignerServer:
     async def stop(self, grace: float) -> None:
         """Take no new calls, let those in flight end within `grace` seconds, then end them."""
         await self._health.enter_graceful_shutdown()
-        await self._server.stop(grace)
+        self._services.signer.end_streams()
+        stopping = asyncio.create_task(self._server.stop(grace))
+        idle = asyncio.create_task(self._services.edge.idle())
+        await asyncio.wait((stopping, idle), return_when=asyncio.FIRST_COMPLETED)
+        idle.cancel()
+        # Only health watchers and the last answers are left, and watchers never leave on their own.
+        await self._server.stop(min(grace, _LAST_ANSWERS))
+        await stopping

@@ -5,7 +5,6 @@ from collections.abc import AsyncIterator
 
 from byok_api import signatures
 from byok_api.errors import Reason, Refusal
-from byok_api.references import ObjectName
 from byok_api.signatures import SignatureError
 from byok_api.signer.v1 import signer_pb2 as pb
 from byok_api.signer.v1 import signer_pb2_grpc as rpc
@@ -14,7 +13,7 @@ from byok_signer.edge import Context, Edge
 from byok_signer.entries import SigningEntry
 from byok_signer.pipeline import Call, Pipeline
 from byok_signer.probing import Prober
-from byok_signer.streams import sign_stream
+from byok_signer.streams import ClaimStream
 
 
 class SignerService(rpc.SignerServicer):
@@ -23,6 +22,12 @@ class SignerService(rpc.SignerServicer):
     def __init__(self, pipeline: Pipeline, edge: Edge) -> None:
         self._pipeline = pipeline
         self._edge = edge
+        self._streams: set[ClaimStream] = set()
+
+    def end_streams(self) -> None:
+        """Have every stream end once what it accepted is answered."""
+        for stream in self._streams:
+            stream.stop()
 
     async def GetRecipe(self, request: pb.GetRecipeRequest, context: Context) -> pb.GetRecipeResponse:
         """Answer with the effective recipe and what is needed to sign under it."""
@@ -55,22 +60,28 @@ class SignerService(rpc.SignerServicer):
 
         return await self._edge.answer("SignDigest", context, work)
 
-    async def SignClaims(
+    # No generator: one that waits in `yield` is not told when the caller goes away, and cleans up at some later time.
+    async def SignClaims(  # type: ignore[override]  # the stub knows generators only; grpc.aio takes both
         self, request_iterator: AsyncIterator[pb.SignClaimsRequest], context: Context
-    ) -> AsyncIterator[pb.SignClaimsResponse]:
+    ) -> None:
         """Sign the claims of a stream."""
         async with self._edge.serving("SignClaims", context) as call:
-            async for response in sign_stream(self._pipeline, self._edge, call, request_iterator):
-                yield response
+            stream = ClaimStream(self._pipeline, self._edge, call)
+            self._streams.add(stream)
+            try:
+                await stream.run(request_iterator, context.write)
+            finally:
+                self._streams.discard(stream)
 
     async def Verify(self, request: pb.VerifyRequest, context: Context) -> pb.VerifyResponse:
         """Check a signature with the recipe's public key."""
 
         async def work(call: Call) -> pb.VerifyResponse:
-            entry = (await self._pipeline.admit(call, request.recipe)).entry
-            return pb.VerifyResponse(
-                valid=_verifies(entry, request), key=str(entry.key.name), algorithm=str(entry.algorithm)
-            )
+            admission = await self._pipeline.admit(call, request.recipe)
+            entry = admission.entry
+            async with self._pipeline.recording_refusals_of(admission):
+                valid = _verifies(entry, request)
+            return pb.VerifyResponse(valid=valid, key=str(entry.key.name), algorithm=str(entry.algorithm))
 
         return await self._edge.answer("Verify", context, work)
 
@@ -102,25 +113,24 @@ class KeyProbeService(rpc.KeyProbeServicer):
         """Probe one key."""
 
         async def work(call: Call) -> pb.ProbeKeyResponse:
-            try:
-                name = ObjectName.parse(f"{request.namespace}/{request.name}")
-            except ValueError as error:
-                raise Refusal(Reason.InvalidRequest, f"namespace and name: {error}") from None
-            return await self._prober.probe(
-                call, name, generation=request.generation, least_privilege=request.least_privilege
-            )
+            return await self._prober.probe(call, request)
 
         return await self._edge.answer("ProbeKey", context, work)
 
 
 def _verifies(entry: SigningEntry, request: pb.VerifyRequest) -> bool:
     public_key, algorithm = entry.chain.public_key, entry.algorithm
+    size = algorithm.facts.digest_size
     try:
         match request.WhichOneof("signed"):
             case "claim":
                 signatures.verify(public_key, algorithm, request.signature, message=request.claim)
-            case "digest" if algorithm.facts.digest_size is None:
+            case "digest" if size is None:
                 raise Refusal(Reason.InvalidRequest, f"digest: {algorithm} signs the message itself; send the claim")
+            case "digest" if len(request.digest) != size:
+                raise Refusal(
+                    Reason.InvalidRequest, f"digest: has {len(request.digest)} bytes, {algorithm} takes {size}"
+                )
             case "digest":
                 signatures.verify_digest(public_key, algorithm, request.signature, digest=request.digest)
             case _:

@@ -1,16 +1,20 @@
 """Streams of claims: every item signed on its own and answered as soon as it is done, within bounds.
 
-Identity, authorization and catalogue are looked at again for every message. A stream ends with its caller's token.
+Identity, authorization and catalogue are looked at again for every message, and recipe and key once more for every
+item. A stream ends with its caller's token, and when the signer is about to stop.
 """
 
 import asyncio
-from collections.abc import AsyncIterable, AsyncIterator
-from datetime import UTC, datetime
+from collections.abc import AsyncIterable, Awaitable, Callable
 
-from byok_api.errors import Reason, Refusal
+from google.protobuf.message import DecodeError
+
+from byok_api.errors import ClaimRefusal, Reason, Refusal
 from byok_api.signer.v1 import signer_pb2 as pb
 from byok_signer.answers import signed_response
 from byok_signer.edge import Edge, internal
+from byok_signer.guard import SIZE_LIMIT
+from byok_signer.malformed import malformed
 from byok_signer.pipeline import Admission, Call, Pipeline
 from byok_signer.rpc_status import status_of
 
@@ -20,24 +24,18 @@ IN_FLIGHT_LIMIT = 256
 """Items of one stream that are not answered yet; more are not read before."""
 ID_LIMIT = 128
 """Bytes of an item's id."""
+LAST_ANSWERS = 5.0
+"""Seconds that a caller has to take the last answers once its token has expired."""
+
+_STOPPING_RETRY_AFTER = 0.1
+
+Write = Callable[[pb.SignClaimsResponse], Awaitable[None]]
+"""Sends a response and waits until there is room for the next."""
 
 
-async def sign_stream(
-    pipeline: Pipeline, edge: Edge, call: Call, requests: AsyncIterable[pb.SignClaimsRequest]
-) -> AsyncIterator[pb.SignClaimsResponse]:
-    """Answer a stream of messages; Refusal ends it once what was accepted before has been answered."""
-    stream = _Stream(pipeline, edge, call)
-    reader = asyncio.create_task(stream.read(requests))
-    try:
-        while batch := await stream.next_batch():
-            yield pb.SignClaimsResponse(results=batch)
-        await reader
-    finally:
-        reader.cancel()
-        stream.cancel()
+class ClaimStream:
+    """One stream of one caller."""
 
-
-class _Stream:
     def __init__(self, pipeline: Pipeline, edge: Edge, call: Call) -> None:
         self._pipeline = pipeline
         self._edge = edge
@@ -45,23 +43,53 @@ class _Stream:
         self._slots = asyncio.Semaphore(IN_FLIGHT_LIMIT)
         self._results: asyncio.Queue[pb.SignClaimsResult | None] = asyncio.Queue()
         self._items: dict[str, asyncio.Task[None]] = {}
+        self._reader: asyncio.Task[None] | None = None
 
-    async def read(self, requests: AsyncIterable[pb.SignClaimsRequest]) -> None:
-        """Start each item of each message; mark the end when all are answered."""
+    async def run(self, requests: AsyncIterable[pb.SignClaimsRequest], write: Write) -> None:
+        """Answer all messages; Refusal ends the stream once what was accepted before has been answered."""
+        left = self._pipeline.seconds_left(await self._pipeline.authenticate(self._call))
+        self._reader = asyncio.create_task(self._read(requests, left))
+        self._reader.add_done_callback(self._end)
         try:
-            caller = await self._pipeline.authenticate(self._call)
-            left = (caller.expires_at - datetime.now(UTC)).total_seconds()
+            async with asyncio.timeout(left + LAST_ANSWERS):
+                while batch := await self._next_batch():
+                    await write(pb.SignClaimsResponse(results=batch))
+            if self._reader.cancelled():
+                raise _stopping()
+            await self._reader
+        except TimeoutError:
+            raise _expired() from None
+        finally:
+            self._reader.cancel()
+            # Those that are with KMS go on to their audit record.
+            for task in self._items.values():
+                task.cancel()
+
+    def stop(self) -> None:
+        """Read no more: answer what was accepted, and end with ShuttingDown."""
+        if self._reader is not None:
+            self._reader.cancel()
+
+    async def _read(self, requests: AsyncIterable[pb.SignClaimsRequest], left: float) -> None:
+        """Start each item of each message; return when all are answered."""
+        try:
             async with asyncio.timeout(left):
                 async for message in requests:
                     await self._start(message)
         except TimeoutError:
-            raise Refusal(Reason.TokenExpired, "the token has expired, and its stream ends with it") from None
+            raise _expired() from None
+        except DecodeError:
+            raise malformed("SignClaims") from None
         finally:
             if self._items:
                 await asyncio.wait(self._items.values())
-            self._results.put_nowait(None)
 
-    async def next_batch(self) -> list[pb.SignClaimsResult]:
+    def _end(self, reader: asyncio.Task[None]) -> None:
+        if not reader.cancelled():
+            reader.exception()  # retrieved here too, in case the caller has gone
+        self._results.put_nowait(None)
+
+    async def _next_batch(self) -> list[pb.SignClaimsResult]:
         """Wait for a result and take those that are ready with it; empty at the end."""
         batch: list[pb.SignClaimsResult] = []
         result = await self._results.get()
@@ -75,32 +103,32 @@ class _Stream:
             self._results.put_nowait(None)
         return batch
 
-    def cancel(self) -> None:
-        """Give up what is not with KMS yet."""
-        for task in self._items.values():
-            task.cancel()
-
     async def _start(self, message: pb.SignClaimsRequest) -> None:
-        if len(message.items) > ITEMS_LIMIT:
-            raise Refusal(
-                Reason.InvalidRequest, f"items: {len(message.items)} in one message, at most {ITEMS_LIMIT} are allowed"
-            )
         admission = await self._pipeline.admit(self._call, message.recipe)
+        async with self._pipeline.recording_refusals_of(admission):
+            if len(message.items) > ITEMS_LIMIT:
+                count = len(message.items)
+                raise Refusal(Reason.InvalidRequest, f"items: {count} in one message, at most {ITEMS_LIMIT} are taken")
         for item in message.items:
             await self._slots.acquire()
-            problem = self._problem_with(item.id)
-            if problem is not None:
-                self._answer_refusal(item.id[:ID_LIMIT], problem)
+            try:
+                async with self._pipeline.recording_refusals_of(admission):
+                    self._check(item)
+            except Refusal as refusal:
+                self._answer_refusal(item.id[:ID_LIMIT], refusal)
                 continue
             task = asyncio.create_task(self._sign(admission, message.expected_recipe_hash, item))
             self._items[item.id] = task
 
-    def _problem_with(self, identity: str) -> Refusal | None:
-        if not identity or len(identity.encode()) > ID_LIMIT:
-            return Refusal(Reason.InvalidRequest, f"id: must have 1 to {ID_LIMIT} bytes")
-        if identity in self._items:
-            return Refusal(Reason.InvalidRequest, "id: another item of this id is not answered yet; use unique ids")
-        return None
+    def _check(self, item: pb.SignClaimsItem) -> None:
+        if not 0 < len(item.id.encode()) <= ID_LIMIT:
+            raise Refusal(Reason.InvalidRequest, f"id: must have 1 to {ID_LIMIT} bytes")
+        if item.id in self._items:
+            raise Refusal(Reason.InvalidRequest, "id: another item of this id is not answered yet; use unique ids")
+        # The guard says so too; here it keeps what waits for KMS from filling the memory.
+        if len(item.claim) > SIZE_LIMIT:
+            found, expected = f"{len(item.claim)} bytes", f"at most {SIZE_LIMIT} bytes"
+            raise ClaimRefusal(Reason.ClaimRefused, "size", found=found, expected=expected)
 
     async def _sign(self, admission: Admission, expected_hash: str, item: pb.SignClaimsItem) -> None:
         try:
@@ -117,3 +145,15 @@ class _Stream:
     def _answer_refusal(self, identity: str, refusal: Refusal) -> None:
         self._edge.refused(refusal)
         self._results.put_nowait(pb.SignClaimsResult(id=identity, error=status_of(refusal)))
+
+
+def _stopping() -> Refusal:
+    return Refusal(
+        Reason.ShuttingDown,
+        "this signer is about to stop; what was accepted is answered, send the rest on a new stream",
+        retry_after=_STOPPING_RETRY_AFTER,
+    )
+
+
+def _expired() -> Refusal:
+    return Refusal(Reason.TokenExpired, "the token has expired, and its stream ends with it; open one with a fresh one")

@@ -101,10 +101,10 @@ def test_a_certificate_that_breaks_the_profile_is_refused_by_its_finding() -> No
 def test_validity_is_decided_for_each_signature_and_not_when_manifests_are_read() -> None:
     entry = catalogue_of(key(), recipe()).recipes[PHOTO]
     assert isinstance(entry, SigningEntry)
-    entry.check_usable_at(NOW)
+    entry.key.check_valid_at(NOW)
     for moment in (entry.chain.not_before - timedelta(seconds=1), entry.chain.not_after + timedelta(seconds=1)):
         with pytest.raises(Refusal) as refused:
-            entry.check_usable_at(moment)
+            entry.key.check_valid_at(moment)
         assert refused.value.reason is Reason.CertificateExpired
 
 

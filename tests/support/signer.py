@@ -1,0 +1,262 @@
+"""A whole signer in process: the real gRPC server on a unix socket, over keys in software and a trail in a file.
+
+Nothing of the signer is replaced; only its ports are the sandbox's: SoftwareKms, and an issuer whose tokens are real.
+"""
+# ruff: noqa: ASYNC109 - the port's timeouts
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import grpc.aio
+from tests.support.claims import created_claim
+from tests.support.manifests import PRESETS, key_document, parsed, pem_of_identity, recipe_document
+from tests.support.pki import NOW, Identity, identity
+
+from byok_api.algorithms import SigningAlgorithm
+from byok_api.audit import AuditEvent, AuditId, ChainStart, Kind, read_record, verify_chain
+from byok_api.byokkey import ByokKey
+from byok_api.objects import Namespace
+from byok_api.references import KeyArn, ObjectName
+from byok_api.signer.v1 import signer_pb2 as pb
+from byok_api.signer.v1 import signer_pb2_grpc as rpc
+from byok_api.signingrecipe import SigningRecipe
+from byok_sandbox.issuer import Issuer, ServiceAccount
+from byok_sandbox.kms.keys import SoftwareKey
+from byok_sandbox.software_kms import KeyStore, SoftwareKms, StoredKey
+from byok_signer.audit import FileAuditSink
+from byok_signer.authentication import JwtAuthenticator
+from byok_signer.decisions import Rules, build_catalogue
+from byok_signer.edge import Edge
+from byok_signer.entries import Catalogue, Inventory, SigningEntry
+from byok_signer.jwks import FileKeys
+from byok_signer.kms.errors import KmsError
+from byok_signer.kms.port import KeyHandle, PublicKeyAnswer, SignAnswer
+from byok_signer.metrics import Metrics
+from byok_signer.pipeline import Pipeline, Ports
+from byok_signer.probing import Prober
+from byok_signer.server import Services, SignerServer
+from byok_signer.services import KeyProbeService, SignerService
+from byok_signer.settings import read_settings
+
+JOB = ServiceAccount("media", "job")
+PHOTO = ObjectName("media", "photo")
+DEADLINE = 20.0
+"""Seconds that a test waits for anything at all."""
+
+_RULES = Rules(installation="test", presets_namespace=PRESETS)
+_SPECS = {
+    SigningAlgorithm.ES256: "ECC_NIST_P256",
+    SigningAlgorithm.ES384: "ECC_NIST_P384",
+    SigningAlgorithm.ES512: "ECC_NIST_P521",
+    SigningAlgorithm.ED25519: "ECC_NIST_EDWARDS25519",
+}
+
+
+def _as_it_is(answer: SignAnswer) -> SignAnswer:
+    return answer
+
+
+@dataclass
+class WatchedKms(SoftwareKms):
+    """SoftwareKms that counts its signatures, and can be slow, fail, or answer wrongly."""
+
+    signed: int = 0
+    looks: int = 0
+    asked: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set as soon as a signature is asked for."""
+    gate: asyncio.Event = field(default_factory=asyncio.Event)
+    """While clear, signatures are made and their answers held back."""
+    forge: Callable[[SignAnswer], SignAnswer] = _as_it_is
+    failure: Exception | None = None
+    """What Sign ends with instead of an answer."""
+    look_failure: KmsError | None = None
+
+    def __post_init__(self) -> None:
+        self.gate.set()
+
+    async def get_public_key(self, key: KeyHandle, *, timeout: float) -> PublicKeyAnswer:
+        self.looks += 1
+        if self.look_failure is not None:
+            raise self.look_failure
+        return await super().get_public_key(key, timeout=timeout)
+
+    async def sign(self, key: KeyHandle, algorithm: SigningAlgorithm, *, message: bytes, timeout: float) -> SignAnswer:
+        return await self._watched(super().sign(key, algorithm, message=message, timeout=timeout))
+
+    async def sign_digest(
+        self, key: KeyHandle, algorithm: SigningAlgorithm, *, digest: bytes, timeout: float
+    ) -> SignAnswer:
+        return await self._watched(super().sign_digest(key, algorithm, digest=digest, timeout=timeout))
+
+    async def _watched(self, signing: Awaitable[SignAnswer]) -> SignAnswer:
+        self.asked.set()
+        answer = await signing
+        self.signed += 1
+        await self.gate.wait()
+        if self.failure is not None:
+            raise self.failure
+        return self.forge(answer)
+
+
+class HeldAudit(FileAuditSink):
+    """FileAuditSink that can be slow."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self.gate = asyncio.Event()
+        self.gate.set()
+
+    async def append(self, event: AuditEvent) -> AuditId:
+        await self.gate.wait()
+        return await super().append(event)
+
+
+class Clock:
+    """The real time, unless a test moves it."""
+
+    offset = timedelta()
+
+    def now(self) -> datetime:
+        return datetime.now(UTC) + self.offset
+
+
+@dataclass
+class Bench:
+    """A running signer, and all that is behind it for tests to change."""
+
+    folder: Path
+    issuer: Issuer
+    kms: WatchedKms
+    audit: HeldAudit
+    clock: Clock
+    metrics: Metrics
+    pipeline: Pipeline
+    server: SignerServer
+    channel: grpc.aio.Channel
+    catalogue: Catalogue
+    token: str = ""
+    """Whose calls the following are; empty for nobody's."""
+
+    @property
+    def signer(self) -> "rpc.SignerAsyncStub":
+        return rpc.SignerStub(self.channel)
+
+    @property
+    def probe(self) -> "rpc.KeyProbeAsyncStub":
+        return rpc.KeyProbeStub(self.channel)
+
+    @property
+    def metadata(self) -> tuple[tuple[str, str], ...]:
+        return (("authorization", f"Bearer {self.token}"),) if self.token else ()
+
+    def raw_unary(self, method: str) -> "grpc.aio.UnaryUnaryMultiCallable[bytes, bytes]":
+        """Call a method with any bytes."""
+        return self.channel.unary_unary(method)
+
+    def raw_stream(self, method: str) -> "grpc.aio.StreamStreamMultiCallable[bytes, bytes]":
+        """Call a streaming method with any bytes."""
+        return self.channel.stream_stream(method)
+
+    def call_as(self, account: ServiceAccount, *, lifetime: timedelta = timedelta(hours=1)) -> None:
+        """Have another caller make the following calls."""
+        self.token = self.issuer.mint(account, now=self.clock.now(), lifetime=lifetime)
+
+    def apply(self, *documents: dict[str, Any]) -> None:
+        """Replace the catalogue."""
+        self.catalogue = catalogue_of(*documents)
+
+    def store(self, who: Identity) -> StoredKey:
+        """Have KMS hold an identity's key."""
+        stored = self.kms.keys.create("ECC_NIST_P256")
+        stored.material = SoftwareKey(_SPECS.get(who.algorithm, "RSA_2048"), who.private_key)
+        return stored
+
+    def use(self, who: Identity, **spec: Any) -> StoredKey:  # noqa: ANN401 - any part of a ByokKey's spec
+        """Have the recipe `photo` sign with an identity's key."""
+        stored = self.store(who)
+        self.apply(certified_key(who, stored.arn, **spec), recipe_document())
+        return stored
+
+    @property
+    def entry(self) -> SigningEntry:
+        """The recipe `photo`."""
+        entry = self.catalogue.recipes[PHOTO]
+        assert isinstance(entry, SigningEntry)
+        return entry
+
+    def request(self, claim: bytes | None = None, recipe: str = "photo") -> pb.SignClaimRequest:
+        """Ask to sign a claim, by default the session's ES256 one."""
+        sig_structure = created_claim().sig_structure if claim is None else claim
+        return pb.SignClaimRequest(recipe=recipe, expected_recipe_hash=self.entry.recipe.hash, claim=sig_structure)
+
+    async def sign(self, request: pb.SignClaimRequest | None = None) -> pb.SignClaimResponse:
+        """Call SignClaim."""
+        return await self.signer.SignClaim(request or self.request(), metadata=self.metadata, timeout=DEADLINE)
+
+    async def records(self, kind: Kind) -> list[AuditEvent]:
+        """What the trail tells once all that is under way is in it; its chain must be intact."""
+        await self.pipeline.drain()
+        lines = (self.folder / "audit.jsonl").read_bytes().splitlines(keepends=True)
+        assert verify_chain(lines).intact
+        events = (read_record(line.rstrip(b"\n")).event for line in lines)
+        return [event for event in events if not isinstance(event, ChainStart) and event.kind is kind]
+
+
+def catalogue_of(*documents: dict[str, Any]) -> Catalogue:
+    """Resolve documents as a folder of them is."""
+    objects = [parsed(document) for document in documents]
+    inventory = Inventory(
+        {found.name: found for found in objects if isinstance(found, ByokKey)},
+        {found.name: found for found in objects if isinstance(found, SigningRecipe)},
+        {found.metadata.name: found.labels for found in objects if isinstance(found, Namespace)},
+    )
+    return build_catalogue(inventory, _RULES, now=NOW)
+
+
+def certified_key(who: Identity, arn: KeyArn, **spec: Any) -> dict[str, Any]:  # noqa: ANN401 - any part of a spec
+    """The ByokKey `media/brand` with an identity's certificate."""
+    certificate = {"pem": pem_of_identity(who)}
+    algorithm = str(who.algorithm)
+    return key_document(
+        "media/brand",
+        **{"aws": {"keyArn": arn.text}, "certificate": certificate, "signingAlgorithm": algorithm, **spec},
+    )
+
+
+@asynccontextmanager
+async def running_bench(folder: Path) -> AsyncIterator[Bench]:
+    """Run a signer whose recipe `photo` signs with the session's ES256 key, and be the job that calls it."""
+    issuer, clock, kms, metrics = Issuer(), Clock(), WatchedKms(KeyStore()), Metrics()
+    issuer.write_jwks(folder / "jwks.json")
+    audit = HeldAudit(folder / "audit.jsonl")
+    ports = Ports(
+        catalogue=lambda: bench.catalogue,
+        authenticator=JwtAuthenticator(
+            issuer=issuer.name, audience="byok-signer", keys=FileKeys(folder / "jwks.json"), clock=clock.now
+        ),
+        kms=kms,
+        audit=audit,
+        metrics=metrics,
+        now=clock.now,
+    )
+    pipeline, edge = Pipeline(ports), Edge(metrics)
+    services = Services(SignerService(pipeline, edge), KeyProbeService(Prober(ports, pipeline), edge), edge)
+    address = f"unix:{folder}/s"
+    flags = [f"--manifests={folder}", "--installation=test", f"--listen={address}", f"--token-issuer={issuer.name}"]
+    flags += [f"--token-jwks-file={folder}/jwks.json", f"--audit={folder}/audit.jsonl"]
+    server = SignerServer(read_settings(flags, {}), services)
+    await server.start()
+    async with grpc.aio.insecure_channel(address) as channel:
+        bench = Bench(folder, issuer, kms, audit, clock, metrics, pipeline, server, channel, Catalogue())
+        bench.use(identity(SigningAlgorithm.ES256))
+        bench.call_as(JOB)
+        yield bench
+        kms.gate.set()
+        audit.gate.set()
+    await server.stop(DEADLINE)
+    await audit.close()
