@@ -75,12 +75,16 @@ class WatchedKms(SoftwareKms):
     failure: Exception | None = None
     """What Sign ends with instead of an answer."""
     look_failure: KmsError | None = None
+    look_gate: asyncio.Event = field(default_factory=asyncio.Event)
+    """While clear, public keys are not told yet."""
 
     def __post_init__(self) -> None:
         self.gate.set()
+        self.look_gate.set()
 
     async def get_public_key(self, key: KeyHandle, *, timeout: float) -> PublicKeyAnswer:
         self.looks += 1
+        await self.look_gate.wait()
         if self.look_failure is not None:
             raise self.look_failure
         return await super().get_public_key(key, timeout=timeout)
@@ -135,6 +139,7 @@ class Bench:
     audit: HeldAudit
     clock: Clock
     metrics: Metrics
+    edge: Edge
     pipeline: Pipeline
     server: SignerServer
     channel: grpc.aio.Channel
@@ -200,6 +205,7 @@ class Bench:
 
     async def records(self, kind: Kind) -> list[AuditEvent]:
         """What the trail tells once all that is under way is in it; its chain must be intact."""
+        await self.edge.idle()
         await self.pipeline.drain()
         lines = (self.folder / "audit.jsonl").read_bytes().splitlines(keepends=True)
         assert verify_chain(lines).intact
@@ -228,6 +234,13 @@ def certified_key(who: Identity, arn: KeyArn, **spec: Any) -> dict[str, Any]:  #
     )
 
 
+async def until(condition: Callable[[], bool]) -> None:
+    """Wait for a condition; TimeoutError if it does not come about."""
+    async with asyncio.timeout(DEADLINE):
+        while not condition():  # noqa: ASYNC110 - what is waited for raises no event
+            await asyncio.sleep(0.005)
+
+
 @asynccontextmanager
 async def running_bench(folder: Path) -> AsyncIterator[Bench]:
     """Run a signer whose recipe `photo` signs with the session's ES256 key, and be the job that calls it."""
@@ -252,11 +265,12 @@ async def running_bench(folder: Path) -> AsyncIterator[Bench]:
     server = SignerServer(read_settings(flags, {}), services)
     await server.start()
     async with grpc.aio.insecure_channel(address) as channel:
-        bench = Bench(folder, issuer, kms, audit, clock, metrics, pipeline, server, channel, Catalogue())
+        bench = Bench(folder, issuer, kms, audit, clock, metrics, edge, pipeline, server, channel, Catalogue())
         bench.use(identity(SigningAlgorithm.ES256))
         bench.call_as(JOB)
         yield bench
         kms.gate.set()
+        kms.look_gate.set()
         audit.gate.set()
     await server.stop(DEADLINE)
     await audit.close()
