@@ -6,7 +6,6 @@ from dataclasses import dataclass
 import grpc
 import grpc.aio
 import pytest
-from google.protobuf.message import Message
 from google.rpc.error_details_pb2 import ErrorInfo, RetryInfo
 from google.rpc.status_pb2 import Status
 
@@ -24,7 +23,7 @@ class Told:
     retry_after: float | None
 
 
-async def refusal_of(call: Awaitable[Message]) -> Told:
+async def refusal_of(call: Awaitable[object]) -> Told:
     """Have a call refused, with a reason, and under that reason's status."""
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await call

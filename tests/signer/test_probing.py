@@ -1,0 +1,143 @@
+"""KeyProbe.ProbeKey over the real door: what a key's owner is told."""
+
+import json
+from datetime import timedelta
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
+from tests.support.manifests import key_document
+from tests.support.pki import Leaf, certified, extensions, identity, new_key
+from tests.support.refusals import refusal_of
+from tests.support.signer import JOB, Bench, certified_key
+
+from byok_api.algorithms import SigningAlgorithm
+from byok_api.audit import Kind
+from byok_api.errors import Reason
+from byok_api.signatures import spki_of
+from byok_api.signer.v1 import signer_pb2 as pb
+from byok_sandbox.ca import pem_of
+from byok_sandbox.software_kms import SIGNER
+from byok_signer.kms.errors import KmsError
+
+ES256 = SigningAlgorithm.ES256
+PASSED, FAILED, UNKNOWN = pb.ProbeResult.PASSED, pb.ProbeResult.FAILED, pb.ProbeResult.UNKNOWN
+
+
+async def probe(
+    bench: Bench, name: str = "brand", *, namespace: str = "media", generation: int = 0, least_privilege: bool = False
+) -> pb.ProbeKeyResponse:
+    request = pb.ProbeKeyRequest(namespace=namespace, name=name, generation=generation, least_privilege=least_privilege)
+    return await bench.probe.ProbeKey(request, metadata=bench.metadata)
+
+
+async def test_a_good_key_passes_and_nothing_is_signed(bench: Bench) -> None:
+    stored = bench.use(identity(ES256))
+    answer = await probe(bench)
+    checks = (answer.get_public_key, answer.sign, answer.certificate)
+    assert [(check.outcome, check.reason, check.missing_statement) for check in checks] == [(PASSED, "", "")] * 3
+    assert (answer.key_arn, answer.key_spec, answer.algorithm) == (stored.arn.text, "ECC_NIST_P256", "ES256")
+    assert answer.public_key == spki_of(identity(ES256).public_key)
+    assert (answer.external_id, answer.HasField("least_privilege")) == ("byok:test:media/brand", False)
+    assert bench.kms.signed == 0
+
+
+@pytest.mark.parametrize(
+    ("granted", "check", "action"),
+    [(set(), "get_public_key", "kms:GetPublicKey"), ({"GetPublicKey"}, "sign", "kms:Sign")],
+    ids=["GetPublicKey", "Sign"],
+)
+async def test_a_denial_comes_with_the_statement_that_is_missing(
+    bench: Bench, granted: set[str], check: str, action: str
+) -> None:
+    bench.use(identity(ES256)).granted = frozenset(granted)
+    found: pb.ProbeResult = getattr(await probe(bench), check)
+    assert (found.outcome, found.reason) == (FAILED, "KeyAccessDenied")
+    statement = json.loads(found.missing_statement)
+    statement = statement[0] if isinstance(statement, list) else statement
+    assert (statement["Effect"], statement["Principal"]["AWS"]) == ("Allow", SIGNER)
+    assert action in statement["Action"]
+
+
+async def test_what_kms_cannot_be_asked_is_unknown(bench: Bench) -> None:
+    bench.kms.look_failure = KmsError(Reason.KmsThrottled, "slow down")
+    answer = await probe(bench)
+    assert (answer.get_public_key.outcome, answer.get_public_key.reason) == (UNKNOWN, "KmsThrottled")
+    assert answer.certificate.outcome == UNKNOWN
+
+
+@pytest.mark.parametrize(
+    ("more", "outcome", "reason"), [((), PASSED, ""), (("CreateGrant",), FAILED, "PermissionsTooBroad")]
+)
+async def test_least_privilege_is_proven_on_request(
+    bench: Bench, more: tuple[str, ...], outcome: "pb.ProbeResult.Outcome.ValueType", reason: str
+) -> None:
+    bench.use(identity(ES256)).granted = frozenset({"Sign", "GetPublicKey", *more})
+    found = (await probe(bench, least_privilege=True)).least_privilege
+    assert (found.outcome, found.reason) == (outcome, reason)
+
+
+async def test_another_key_than_the_certificates_is_a_mismatch(bench: Bench) -> None:
+    other = bench.store(certified(new_key(ES256), ES256))
+    bench.apply(certified_key(identity(ES256), other.arn))
+    answer = await probe(bench)
+    assert (answer.certificate.outcome, answer.certificate.reason) == (FAILED, "CertificateMismatch")
+    assert answer.sign.outcome == PASSED
+
+
+async def test_a_key_without_a_certificate_can_be_probed(bench: Bench) -> None:
+    stored = bench.store(identity(ES256))
+    bench.apply(key_document(aws={"keyArn": stored.arn.text}, certificate=None))
+    answer = await probe(bench)
+    assert (answer.certificate.outcome, answer.certificate.reason) == (FAILED, "CertificateMissing")
+    assert (answer.sign.outcome, answer.algorithm) == (PASSED, "ES256")
+
+
+@pytest.mark.parametrize("state", ["Active", "Deactivated"])
+async def test_a_chain_that_breaks_the_profile_is_told_whatever_the_keys_state(bench: Bench, state: str) -> None:
+    private_key = identity(ES256).private_key
+    assert isinstance(private_key, EllipticCurvePrivateKey)
+    bad = Leaf(extensions=extensions(without=type(extensions()[1][0])), public_key=private_key.public_key()).chain()
+    stored = bench.store(identity(ES256))
+    bench.apply(
+        key_document(aws={"keyArn": stored.arn.text}, certificate={"pem": pem_of(bad.certificates)}, state=state)
+    )
+    answer = await probe(bench)
+    assert (answer.certificate.outcome, answer.certificate.reason) == (FAILED, "CertificateInvalid")
+
+
+async def test_a_certificate_that_has_expired_fails(bench: Bench) -> None:
+    bench.clock.offset = timedelta(days=1000)
+    bench.token = bench.issuer.mint(JOB, now=bench.clock.now())
+    answer = await probe(bench)
+    assert (answer.certificate.outcome, answer.certificate.reason) == (FAILED, "CertificateExpired")
+
+
+async def test_a_generation_that_has_not_arrived_is_worth_waiting_for(bench: Bench) -> None:
+    document = certified_key(identity(ES256), bench.store(identity(ES256)).arn)
+    document["metadata"]["generation"] = 3
+    bench.apply(document)
+    told = await refusal_of(probe(bench, generation=4))
+    assert (told.reason, told.retry_after) == (Reason.GenerationNotSeen, 1.0)
+    assert [(await probe(bench, generation=seen)).generation for seen in (0, 2, 3)] == [3, 3, 3]
+
+
+@pytest.mark.parametrize(
+    ("namespace", "name", "reason"),
+    [
+        ("media", "nothing", Reason.ProbeNotAllowed),
+        ("vault", "brand", Reason.ProbeNotAllowed),
+        ("media", "", Reason.InvalidRequest),
+        ("a/b", "c", Reason.InvalidRequest),
+        ("media", "x" * 100_000, Reason.InvalidRequest),
+    ],
+    ids=["unknown", "foreign", "no name", "no such form", "long"],
+)
+async def test_a_refused_probe_is_recorded(bench: Bench, namespace: str, name: str, reason: Reason) -> None:
+    assert (await refusal_of(probe(bench, name, namespace=namespace))).reason is reason
+    (event,) = await bench.records(Kind.REFUSAL)
+    assert (event.reason, (event.key or "")[:400]) == (reason.name, f"{namespace}/{name}"[:400])
+
+
+async def test_a_probe_takes_a_token_before_anything_else(bench: Bench) -> None:
+    bench.token = ""
+    assert (await refusal_of(probe(bench, name="", namespace=""))).reason is Reason.TokenMissing
