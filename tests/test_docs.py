@@ -1,0 +1,96 @@
+"""What the hand-written docs say of files, commands, metrics and reasons is there."""
+
+import re
+from pathlib import Path
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from byok_api.audit import AuditEvent, Kind
+from byok_api.errors import Reason
+from byok_client.cli.exits import Exit
+from byok_signer.guard import SIZE_LIMIT
+from byok_signer.metrics import Metrics
+from byok_signer.settings import Settings
+
+REPOSITORY = Path(__file__).parent.parent
+PAGES = sorted(
+    [*REPOSITORY.glob("*.md"), *(REPOSITORY / "docs").rglob("*.md"), *(REPOSITORY / "examples").rglob("*.md")]
+)
+
+
+def page(name: str) -> str:
+    """Read a page."""
+    return (REPOSITORY / name).read_text()
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative_to(REPOSITORY)))
+def test_links_lead_somewhere(path: Path) -> None:
+    targets = re.findall(r"\]\(([^)#\s]+)(?:#[^)\s]*)?\)", path.read_text())
+
+    assert [target for target in targets if "://" not in target and not (path.parent / target).exists()] == []
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative_to(REPOSITORY)))
+def test_python_examples_compile(path: Path) -> None:
+    for number, block in enumerate(re.findall(r"```python\n(.*?)```", path.read_text(), re.DOTALL)):
+        compile(block, f"{path.name}, example {number}", "exec")
+
+
+def test_named_make_targets_are_in_the_makefile() -> None:
+    named = set(re.findall(r"`?\bmake ([a-z]+)\b`", page("CONTRIBUTING.md") + page("README.md")))
+    targets = set(re.findall(r"^([a-z]+):", page("Makefile"), re.MULTILINE))
+
+    assert named
+    assert named <= targets
+
+
+def test_named_files_are_in_the_repository() -> None:
+    named = re.findall(r"`((?:api|signer|client|sandbox|tests|docs|benchmarks)/[\w./-]+)`", page("CONTRIBUTING.md"))
+
+    assert [path for path in named if not (REPOSITORY / path).exists()] == []
+
+
+def test_every_metric_is_documented() -> None:
+    exported = {
+        family.name + ("_total" if family.type == "counter" else "")
+        for family in text_string_to_metric_families(Metrics().exposition().decode())
+        if family.name.startswith("byok_") and not family.name.endswith("_created")
+    }
+
+    assert set(re.findall(r"^\| `(byok_signer_\w+)` \|", page("docs/platform.md"), re.MULTILINE)) == exported
+
+
+def test_named_flags_are_settings() -> None:
+    signers = page("docs/platform.md") + page("docs/decisions/0013-settings-one-table.md")
+    named = set(re.findall(r"(?<![\w-])--([a-z][a-z-]+)", signers)) - {"config", "help"}
+
+    assert {name for name in named if name.replace("-", "_") not in Settings.model_fields} == set()
+
+
+@pytest.mark.parametrize("name", ["docs/media-developers.md", "docs/key-owners.md", "docs/platform.md"])
+def test_named_reasons_exist(name: str) -> None:
+    words = set(re.findall(r"`([A-Z][a-z]+(?:[A-Z][a-z]+)+)`", page(name)))
+    others = {"ByokKey", "SigningRecipe", "SignerClient", "AsyncSignerClient", "ErrorInfo", "RetryInfo", "AuditRecord"}
+    calls = {"GetRecipe", "SignClaim", "SignClaims", "SignDigest", "GetPublicKey", "DryRun", "TagSession"}
+
+    assert words - others - calls <= set(Reason.__members__)
+
+
+def test_every_field_of_an_audit_record_is_documented() -> None:
+    text = page("docs/auditors.md")
+    fields = {*AuditEvent.__dataclass_fields__, "writer", "sequence", "previous", "hash"} - {"request_id", "algorithm"}
+
+    assert [name for name in sorted(fields) if f"`{name}`" not in text] == []
+    assert [kind for kind in Kind if f"`{kind}`" not in text] == []
+
+
+def test_exit_statuses_and_limits_are_as_documented() -> None:
+    assert [code for code in Exit if not re.search(rf"\b{int(code)}\b", page("docs/media-developers.md"))] == []
+    assert f"{SIZE_LIMIT // 1024} KiB for a claim" in page("docs/platform.md")
+
+
+def test_every_decision_is_listed() -> None:
+    decisions = {path.name for path in (REPOSITORY / "docs/decisions").glob("0*.md")}
+
+    assert set(re.findall(r"\((\d{4}-[\w-]+\.md)\)", page("docs/decisions/README.md"))) == decisions
