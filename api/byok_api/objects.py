@@ -1,6 +1,7 @@
 """From a document to an object of a known kind, or to everything that is wrong with it."""
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any, Final, Literal
 
@@ -50,6 +51,11 @@ _UNREAD_PARTS: Final[Mapping[type[Object], frozenset[str]]] = {
 }
 _QUOTE_LIMIT = 60
 _MESSAGE_LIMIT = 600
+# Beyond it JSON readers lose digits (RFC 8259, section 6), so that RFC 8785, by which recipes are hashed, has no form.
+_NUMBER_LIMIT = 2**53 - 1
+_PART_OF_PATH = re.compile(r"[.\[]")
+# What is never handed to the model, which could not cope.
+_UNFIT: Final = frozenset({"DepthLimit", "NumberLimit"})
 # The message says it already, or the value is long and may be a private key in the wrong place.
 _NOT_QUOTED: Final = frozenset({"extra_forbidden", "assertion_name", "string_too_long"})
 
@@ -93,11 +99,11 @@ def parse_object(document: Mapping[str, Any], source: str, *, namespace: str | N
         if namespace is not None and model is not Namespace:
             content["metadata"].setdefault("namespace", namespace)
     findings = list(_unreadable(document, content, ()))
-    if not any(finding.rule == "DepthLimit" for finding in findings):
+    if _UNFIT.isdisjoint(finding.rule for finding in findings):
         validated = _validated(model, content, document)
         if isinstance(validated, list):
-            nulls = [finding.path for finding in findings]
-            findings += [each for each in validated if not any(path.startswith(each.path) for path in nulls)]
+            told = {path for finding in findings for path in _paths_to(finding.path)}
+            findings += [each for each in validated if each.path not in told]
         elif not findings:
             return validated
     raise ManifestError(_REASONS[model], source, _subject(document, model), tuple(findings))
@@ -130,6 +136,9 @@ def _unreadable(document: Mapping[str, Any], value: object, path: Path) -> Itera
         case None:
             # The API server refuses null for all of these fields; "set to null" would otherwise count as unset.
             yield _finding(document, path, "null", "is null", "leave it out")
+        case int() if abs(value) > _NUMBER_LIMIT:
+            found = "is a number of which readers of JSON lose digits"
+            yield _finding(document, path, "NumberLimit", found, f"keep numbers within {_NUMBER_LIMIT}, or write text")
         case Mapping():
             for key, part in value.items():
                 yield from _unreadable(document, part, (*path, str(key)))
@@ -170,6 +179,12 @@ def _finding(document: Mapping[str, Any], path: Path, rule: str, message: str, r
 def _dotted(path: Path) -> str:
     text = "".join(f"[{part}]" if isinstance(part, int) else f".{part[:_QUOTE_LIMIT]}" for part in path)
     return text.removeprefix(".")
+
+
+def _paths_to(path: str) -> Iterator[str]:
+    """List a part's path, and those of all parts around it."""
+    yield from ("", path)
+    yield from (path[: part.start()] for part in _PART_OF_PATH.finditer(path))
 
 
 def _quoted(value: object) -> str:

@@ -1,3 +1,4 @@
+import time
 from datetime import UTC, datetime
 from typing import Any
 
@@ -190,6 +191,22 @@ def test_a_value_nested_without_end_is_refused() -> None:
     for _ in range(5_000):
         nested = [nested]
     assert recipe_findings(c2pa={"defaults": {"exif": nested}}) == {"spec": "DepthLimit"}
+
+
+@pytest.mark.parametrize("number", [2**53, -(2**53), 10**400, 10**5000], ids=["2^53", "-2^53", "10^400", "10^5000"])
+def test_a_number_of_which_json_readers_lose_digits_is_refused(number: int) -> None:
+    exif = {"FNumber": number}
+    assert recipe_findings(c2pa={"defaults": {"exif": exif}}) == {"spec.c2pa.defaults.exif.FNumber": "NumberLimit"}
+
+
+def test_only_what_is_null_is_left_to_that_finding() -> None:
+    assert recipe_findings(k10=None, k1=1) == {"spec.k10": "null", "spec.k1": "extra_forbidden"}
+
+
+def test_a_manifest_of_nulls_is_answered_as_fast_as_any_other() -> None:
+    began = time.process_time()
+    assert len(recipe_findings(**{f"k{number}": None for number in range(20_000)})) == 20_000
+    assert time.process_time() - began < 10  # it took over a minute
 
 
 def test_a_long_value_is_not_repeated() -> None:
