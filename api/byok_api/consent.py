@@ -37,7 +37,10 @@ def check_required_recipe(
     """
     if key.spec.required_recipe is None:
         return
-    required = RecipeReference.parse(key.spec.required_recipe)
+    try:
+        required = RecipeReference.parse(key.spec.required_recipe)
+    except ValueError as error:
+        raise Refusal(Reason.KeyInvalid, f"ByokKey {key.name}: requiredRecipe: {error}; correct it") from None
     namespace = required.namespace or presets_namespace
     if namespace not in {presets_namespace, key.metadata.namespace}:
         raise Refusal(

@@ -125,13 +125,20 @@ def _chain(recipe: SigningRecipe, find: Find, presets_namespace: str) -> list[Si
         _check_name(chain[-1], find, presets_namespace)
         if chain[-1].spec.extends is None:
             return chain
-        parent = _parent(chain[-1], RecipeReference.parse(chain[-1].spec.extends), find, presets_namespace)
+        parent = _parent(chain[-1], _reference(chain[-1], chain[-1].spec.extends), find, presets_namespace)
         path = " -> ".join(f"{level.name}@{level.spec.version}" for level in [*chain, parent])
         if any(parent.name == level.name for level in chain):
             raise _refusal(recipe, f"extends itself: {path}; break the cycle")
         if len(chain) == MAXIMUM_DEPTH:
             raise _refusal(recipe, f"is the end of a lineage of over {MAXIMUM_DEPTH} recipes: {path}; shorten it")
         chain.append(parent)
+
+
+def _reference(recipe: SigningRecipe, extends: str) -> RecipeReference:
+    try:
+        return RecipeReference.parse(extends)
+    except ValueError as error:
+        raise _refusal(recipe, f"extends: {error}; correct it") from None
 
 
 def _check_name(recipe: SigningRecipe, find: Find, presets_namespace: str) -> None:

@@ -83,6 +83,7 @@ def test_a_required_recipe_in_the_lineage_is_enough(
         ("base@1", [(ObjectName("keys", "base"), 1)], Reason.RequiredRecipeMissing),
         ("keys/base@1", [BASE], Reason.RequiredRecipeMissing),
         ("media/base@1", [(ObjectName("media", "base"), 1)], Reason.KeyInvalid),
+        ("a" * 254 + "@1", [BASE], Reason.KeyInvalid),
     ],
     ids=str,
 )

@@ -169,6 +169,10 @@ def test_an_unknown_parent_is_refused_by_name() -> None:
     )
 
 
+def test_a_parent_of_a_name_that_no_object_can_have_is_refused() -> None:
+    assert "extends: 'aaaa" in refused(recipe("media/photo", extends="a" * 254 + "@1"))
+
+
 def test_another_namespaces_recipe_is_no_parent() -> None:
     assert "neither namespace" in refused(recipe("other/base"), recipe("media/photo", extends="base@1"))
 
