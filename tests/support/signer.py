@@ -41,11 +41,11 @@ from byok_signer.pipeline import Pipeline, Ports
 from byok_signer.probing import Prober
 from byok_signer.server import Services, SignerServer
 from byok_signer.services import KeyProbeService, SignerService
-from byok_signer.settings import read_settings
+from byok_signer.settings import Settings, read_settings
 
 JOB = ServiceAccount("media", "job")
 PHOTO = ObjectName("media", "photo")
-DEADLINE = 20.0
+DEADLINE = 60.0
 """Seconds that a test waits for anything at all."""
 
 _RULES = Rules(installation="test", presets_namespace=PRESETS)
@@ -141,6 +141,8 @@ class Bench:
     metrics: Metrics
     edge: Edge
     pipeline: Pipeline
+    settings: Settings
+    services: Services
     server: SignerServer
     channel: grpc.aio.Channel
     catalogue: Catalogue
@@ -262,10 +264,13 @@ async def running_bench(folder: Path) -> AsyncIterator[Bench]:
     address = f"unix:{folder}/s"
     flags = [f"--manifests={folder}", "--installation=test", f"--listen={address}", f"--token-issuer={issuer.name}"]
     flags += [f"--token-jwks-file={folder}/jwks.json", f"--audit={folder}/audit.jsonl"]
-    server = SignerServer(read_settings(flags, {}), services)
+    settings = read_settings(flags, {})
+    server = SignerServer(settings, services)
     await server.start()
     async with grpc.aio.insecure_channel(address) as channel:
-        bench = Bench(folder, issuer, kms, audit, clock, metrics, edge, pipeline, server, channel, Catalogue())
+        bench = Bench(
+            folder, issuer, kms, audit, clock, metrics, edge, pipeline, settings, services, server, channel, Catalogue()
+        )
         bench.use(identity(SigningAlgorithm.ES256))
         bench.call_as(JOB)
         yield bench

@@ -1,0 +1,125 @@
+"""The gRPC server around the services: where it listens, how much it takes, how it ends."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import grpc
+import grpc.aio
+import pytest
+from grpc_health.v1 import health_pb2
+from tests.support.claims import created_claim
+from tests.support.pki import identity
+from tests.support.refusals import refusal_of
+from tests.support.signer import DEADLINE, Bench, until
+
+from byok_api import signatures
+from byok_api.algorithms import SigningAlgorithm
+from byok_api.audit import Kind
+from byok_api.errors import Reason
+from byok_api.signer.v1 import signer_pb2 as pb
+from byok_signer.server import SignerServer
+from byok_signer.settings import SettingsError
+from byok_signer.settings_types import TcpAddress, UnixSocket
+
+ES256 = SigningAlgorithm.ES256
+CLAIM = created_claim().sig_structure
+
+
+async def test_an_address_that_cannot_be_bound_is_named(bench: Bench, tmp_path: Path) -> None:
+    for path in (tmp_path, tmp_path / "nothing" / "s", tmp_path / ("x" * 120)):
+        settings = bench.settings.model_copy(update={"listen": UnixSocket(path)})
+        with pytest.raises(SettingsError, match=f"--listen unix:{path}"):
+            SignerServer(settings, bench.services)
+
+
+async def test_tcp_is_never_served_in_plaintext(bench: Bench) -> None:
+    settings = bench.settings.model_copy(update={"listen": TcpAddress("127.0.0.1", 0)})
+    with pytest.raises(AssertionError, match="TLS"):
+        SignerServer(settings, bench.services)
+
+
+async def call_for_ever(bench: Bench) -> None:
+    while True:
+        await bench.signer.GetPublicKey(pb.GetPublicKeyRequest(recipe="photo"), metadata=bench.metadata)
+
+
+async def test_a_call_in_flight_is_answered_before_the_end_and_none_is_taken_after(bench: Bench) -> None:
+    bench.kms.gate.clear()
+    answer = asyncio.ensure_future(bench.sign())
+    await until(lambda: bench.kms.signed == 1)
+    stopping = asyncio.create_task(bench.server.stop(DEADLINE))
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await call_for_ever(bench)
+    assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
+    bench.kms.gate.set()
+    signatures.verify(identity(ES256).public_key, ES256, (await answer).signature, message=CLAIM)
+    await stopping
+
+
+async def test_a_stream_answers_what_it_accepted_and_says_that_the_signer_stops(bench: Bench) -> None:
+    bench.kms.gate.clear()
+    call = bench.signer.SignClaims(metadata=bench.metadata, timeout=DEADLINE)
+    message = pb.SignClaimsRequest(recipe="photo", expected_recipe_hash=bench.entry.recipe.hash)
+    message.items.add(id="accepted", claim=CLAIM)
+    await call.write(message)
+    await until(lambda: bench.kms.signed == 1)
+    stopping = asyncio.create_task(bench.server.stop(DEADLINE))
+    bench.kms.gate.set()
+    answer = await call.read()
+    assert isinstance(answer, pb.SignClaimsResponse)
+    assert [result.id for result in answer.results if result.HasField("signed")] == ["accepted"]
+    told = await refusal_of(call.read())
+    assert (told.reason, told.retry_after) == (Reason.ShuttingDown, 0.1)
+    await stopping
+
+
+async def test_an_idle_stream_does_not_hold_up_the_end(bench: Bench) -> None:
+    call = bench.signer.SignClaims(metadata=bench.metadata, timeout=DEADLINE)
+    await until(lambda: b"byok_signer_in_flight 1.0" in bench.metrics.exposition())
+    async with asyncio.timeout(DEADLINE / 2):
+        await bench.server.stop(DEADLINE)
+    assert (await refusal_of(anext(aiter(call)))).reason is Reason.ShuttingDown
+
+
+async def watch(bench: Bench) -> AsyncIterator[int]:
+    method: grpc.aio.UnaryStreamMultiCallable[bytes, bytes] = bench.channel.unary_stream("/grpc.health.v1.Health/Watch")
+    async for answer in method(b""):
+        yield health_pb2.HealthCheckResponse.FromString(answer).status
+
+
+async def test_a_health_watcher_is_told_of_the_end_and_does_not_hold_it_up(bench: Bench) -> None:
+    watching = watch(bench)
+    assert await anext(watching) == health_pb2.HealthCheckResponse.SERVING
+    stopping = asyncio.create_task(bench.server.stop(DEADLINE))
+    assert await anext(watching) == health_pb2.HealthCheckResponse.NOT_SERVING
+    async with asyncio.timeout(DEADLINE / 2):
+        await stopping
+
+
+async def test_a_call_that_outlasts_the_grace_is_ended_and_its_signature_recorded(bench: Bench) -> None:
+    bench.kms.gate.clear()
+    answer = asyncio.ensure_future(bench.sign())
+    await until(lambda: bench.kms.signed == 1)
+    await bench.server.stop(0.1)
+    with pytest.raises(grpc.aio.AioRpcError):
+        await answer
+    bench.kms.gate.set()
+    assert len(await bench.records(Kind.OUTCOME)) == 1
+
+
+async def test_beyond_so_many_calls_at_once_grpc_refuses(bench: Bench, tmp_path: Path) -> None:
+    path = tmp_path / "two"
+    settings = bench.settings.model_copy(update={"listen": UnixSocket(path), "max_concurrent_calls": 2})
+    server = SignerServer(settings, bench.services)
+    await server.start()
+    bench.kms.gate.clear()
+    async with grpc.aio.insecure_channel(f"unix:{path}") as bench.channel:
+        calls = [asyncio.ensure_future(bench.sign()) for _ in range(2)]
+        await until(lambda: bench.kms.signed == 2)
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await bench.sign()
+        assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+        bench.kms.gate.set()
+        await asyncio.gather(*calls)
+    await server.stop(DEADLINE)
