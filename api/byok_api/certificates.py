@@ -12,6 +12,7 @@ from functools import cached_property
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
 
 from byok_api import signatures
@@ -22,6 +23,8 @@ CHAIN_SIZE_LIMIT = 32 * 1024
 """Characters of PEM that a chain may have."""
 CHAIN_LENGTH_LIMIT = 8
 """Certificates that a chain may have."""
+_EXPONENT_LIMIT = 64
+"""Bits; KMS's keys have 17, and the time to verify a signature grows with them: 60-fold at the length of the key."""
 
 _PEM_BLOCK = re.compile(r"-----BEGIN ([A-Z0-9 ]{1,40})-----\s([A-Za-z0-9+/=\s]*)-----END \1-----")
 _PEM_BEGIN = re.compile(r"-----BEGIN ([A-Z0-9 ]{0,40})")
@@ -116,7 +119,7 @@ def _load(der: bytes, position: int) -> x509.Certificate:
     try:
         certificate = x509.load_der_x509_certificate(der)
         # Parsed lazily: everything that the lint reads is read here once, where garbage has an answer.
-        certificate.public_key()
+        public_key = certificate.public_key()
         _ = certificate.extensions, certificate.subject.rfc4514_string(), certificate.issuer.rfc4514_string()
         _ = (
             certificate.not_valid_before_utc,
@@ -127,6 +130,8 @@ def _load(der: bytes, position: int) -> x509.Certificate:
         raise _refusal(f"certificate {position} cannot be read: {error}"[:300]) from error
     except x509.UnsupportedGeneralNameType as error:
         raise _refusal(f"certificate {position} names something in a way that is not supported") from error
+    if isinstance(public_key, rsa.RSAPublicKey) and public_key.public_numbers().e.bit_length() > _EXPONENT_LIMIT:
+        raise _refusal(f"the RSA key of certificate {position} has an exponent of over {_EXPONENT_LIMIT} bits")
     return certificate
 
 

@@ -3,6 +3,7 @@
 import base64
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -48,6 +49,13 @@ def test_garbage_is_refused_by_name(case: str) -> None:
     assert caught.value.reason is Reason.CertificateInvalid
     assert words in caught.value.message
     assert "MIIE" not in caught.value.message
+
+
+def test_an_rsa_exponent_that_makes_verification_slow_is_refused() -> None:
+    numbers = rsa.RSAPublicNumbers(e=2**2040 + 1, n=2**2047 + 1)
+    with pytest.raises(Refusal, match="of certificate 1 has an exponent of over 64 bits") as caught:
+        pki.Leaf(public_key=numbers.public_key()).chain()
+    assert caught.value.reason is Reason.CertificateInvalid
 
 
 @settings(max_examples=150, deadline=None)
