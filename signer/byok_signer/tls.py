@@ -5,7 +5,7 @@ files could be read and the key is the certificate's; until then the last good p
 """
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -33,7 +33,7 @@ def server_credentials(cert_file: Path, key_file: Path) -> grpc.ServerCredential
 @dataclass(frozen=True)
 class _Pair:
     certificate: bytes
-    key: bytes
+    key: bytes = field(repr=False)
     not_after: datetime
 
     @property

@@ -44,7 +44,7 @@ class _Prepared:
     """All of a signature that does not depend on the body; good for one second."""
 
     second: int
-    headers: Mapping[str, str]
+    headers: Mapping[str, str] = field(repr=False)
     canonical_request: "hashlib._Hash"
     string_to_sign: hmac.HMAC
     """Keyed, and fed with all but the hash of the canonical request."""

@@ -61,4 +61,7 @@ def test_what_is_remembered_changes_nothing(calls: list[tuple[Destination, Crede
 
 
 def test_identities_do_not_print_their_secrets() -> None:
-    assert repr(Credentials("AKIA1", "hush", "quiet")) == "Credentials(access_key='AKIA1')"
+    credentials, signer = Credentials("AKIA1", "hush", "quiet"), RequestSigner()
+    signer.sign(Destination("kms", "eu-central-1", "localhost", "text/plain", None), credentials, b"", now=0)
+    assert repr(credentials) == "Credentials(access_key='AKIA1')"
+    assert "quiet" not in repr(vars(signer))
