@@ -6,6 +6,7 @@ Source of the shapes: AWS KMS API reference, Sign, GetPublicKey, DescribeKey; AW
 import base64
 import binascii
 import json
+import re
 from collections.abc import Mapping
 from typing import Any
 from xml.etree import ElementTree as ET
@@ -22,7 +23,7 @@ from byok_signer.kms.transport import HttpAnswer
 
 _SIGNATURE_LIMIT = 1024
 _SPKI_LIMIT = 2048
-_CODE_LIMIT = 100
+_CODE = re.compile(r"[A-Za-z0-9.]{1,100}")
 
 
 def error_of(answer: HttpAnswer) -> tuple[str | None, str]:
@@ -34,7 +35,9 @@ def error_of(answer: HttpAnswer) -> tuple[str | None, str]:
     # "com.amazonaws.kms#DisabledException" and "DisabledException:http://..." are both in use.
     code = named.split(":")[0].rsplit("#", 1)[-1]
     message = fields.get("message", fields.get("Message"))
-    return code[:_CODE_LIMIT], message if isinstance(message, str) else ""
+    if _CODE.fullmatch(code) is None:
+        return None, ""
+    return code, message if isinstance(message, str) else ""
 
 
 def sts_error_of(answer: HttpAnswer) -> tuple[str | None, str]:
@@ -43,8 +46,10 @@ def sts_error_of(answer: HttpAnswer) -> tuple[str | None, str]:
         root = ET.fromstring(answer.body)  # noqa: S314 - from STS over TLS, of limited size; expat bounds entities
     except ET.ParseError:
         return None, ""
-    code = root.findtext(".//{*}Error/{*}Code")
-    return code[:_CODE_LIMIT] if code else None, root.findtext(".//{*}Error/{*}Message") or ""
+    code = root.findtext(".//{*}Error/{*}Code") or ""
+    if _CODE.fullmatch(code) is None:
+        return None, ""
+    return code, root.findtext(".//{*}Error/{*}Message") or ""
 
 
 def fields_of(action: Action, answer: HttpAnswer) -> Mapping[str, Any]:

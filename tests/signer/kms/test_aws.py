@@ -130,6 +130,12 @@ async def test_what_no_key_owner_caused_is_an_outage_after_which_a_retry_may_hel
     assert [attempt.outcome for attempt in refusal.attempts] == ["unknown"] * sent
 
 
+async def test_what_stands_where_a_code_should_is_not_repeated() -> None:
+    refusal = await refusal_of(error_reply("Sent\nToken eyJhbGciOi"))
+    assert "HTTP status 400" in refusal.message
+    assert "eyJ" not in refusal.message
+
+
 async def test_a_refused_connection_is_an_outage_of_which_no_request_is_recorded() -> None:
     async with kms_on(GOOD) as (_, server):
         url = server.url
