@@ -176,8 +176,8 @@ RoleArn = Annotated[str, _matching(ROLE_ARN_PATTERN, "the ARN of an IAM role")]
 Terms = Annotated[
     str, _matching(r"[A-Za-z0-9](?:[A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?", "1 to 63 letters, digits or _.-, as a name")
 ]
-# AWS STS API reference, AssumeRole, ExternalId; the colon is left out because it separates the parts of ours.
+# AWS STS API reference, AssumeRole: what both an ExternalId, whose parts a colon separates, and a session tag take.
 Installation = Annotated[
     str,
-    _matching(r"[A-Za-z0-9][A-Za-z0-9+=,.@_-]{0,62}", "1 to 63 letters, digits or +=,.@_-, a letter or digit first"),
+    _matching(r"[A-Za-z0-9][A-Za-z0-9+=.@_-]{0,62}", "1 to 63 letters, digits or +=.@_-, a letter or digit first"),
 ]
