@@ -115,7 +115,7 @@ def shuffled(value: Any, order: Any) -> Any:  # noqa: ANN401 - any JSON, and hyp
 
 @given(lineages, st.randoms(use_true_random=False))
 @settings(max_examples=75, deadline=None)
-def test_the_order_of_fields_and_of_sets_does_not_matter(given_specs: list[dict[str, Any]], random: Any) -> None:  # noqa: ANN401
+def test_the_order_of_fields_and_of_sets_does_not_matter(given_specs: list[dict[str, Any]], random: Any) -> None:  # noqa: ANN401 - hypothesis types it so
     again = [shuffled(spec, lambda items: random.sample(items, len(items))) for spec in given_specs]
     assert [level.hashed_json for level in resolved_levels(given_specs)] == [
         level.hashed_json for level in resolved_levels(again)

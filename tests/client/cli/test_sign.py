@@ -84,7 +84,7 @@ def test_progress_is_shown_on_a_terminal_only(cli: Cli, shoot: Path) -> None:
     arguments = ["sign", str(shoot), "-r", "photo", "--in-place", *AI]
     assert cli(*arguments).err == ""
     terminal, stderr = os.openpty()
-    subprocess.run([sys.executable, "-m", "byok_client.cli", *arguments], stderr=stderr, check=True)  # noqa: S603 - this interpreter
+    subprocess.run([sys.executable, "-m", "byok_client.cli", *arguments], stderr=stderr, check=True)
     os.close(stderr)
     with open(terminal, "rb", buffering=0) as shown:  # noqa: PTH123 - a descriptor
         assert b"signing" in shown.read(4096)
@@ -214,7 +214,7 @@ def test_ctrl_c_leaves_every_file_as_it_was_and_exits_130(shoot: Path, environme
     environment.held = threading.Event()
     before = {name: (shoot / name).read_bytes() for name in names_below(shoot)}
     command = [sys.executable, "-m", "byok_client.cli", "sign", str(shoot), "-r", "photo", "--in-place", *AI]
-    process = subprocess.Popen(  # noqa: S603 - this interpreter
+    process = subprocess.Popen(
         [*command, "-o", "json"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ
     )
     assert environment.asked.wait(30)
