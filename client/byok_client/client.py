@@ -188,9 +188,11 @@ def failure_of(call: "grpc.Call") -> Failure:
 
 def checked_reference(reference: str) -> str:
     """Refuse what cannot name a recipe before asking for it; Refusal InvalidRequest."""
+    if not isinstance(reference, str):
+        raise Refusal(Reason.InvalidRequest, f"recipe is a {type(reference).__name__}, expected its name as text")
     try:
         return str(RecipeReference.parse(reference))
-    except (ValueError, TypeError) as error:
+    except ValueError as error:
         raise Refusal(Reason.InvalidRequest, f"recipe {error}") from error
 
 

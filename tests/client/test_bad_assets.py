@@ -220,6 +220,7 @@ def test_a_reference_that_names_no_recipe_is_refused(
     with pytest.raises(Refusal) as refused_call:
         client.sign(photo, recipe=reference, metadata=GENERATED)
     assert refused_call.value.reason is Reason.InvalidRequest
+    assert refused_call.value.message.startswith("recipe ")
     assert not signer.calls
 
 

@@ -11,11 +11,16 @@ from byok_client.cli.output import Line, Report
 _STYLES = {Severity.ERROR: "red", Severity.WARNING: "yellow", Severity.NOTE: ""}
 
 
+def counted(number: int, noun: str) -> str:
+    """Write a number of things."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
 def report_of(problems: Sequence[Problem], facts: Mapping[str, Any], summary: str) -> Report:
     """Make a report of findings, with further `facts` for programs; errors make it fail."""
     errors = sum(problem.severity is Severity.ERROR for problem in problems)
     warnings = sum(problem.severity is Severity.WARNING for problem in problems)
-    verdict = f"{summary}: {errors} errors, {warnings} warnings"
+    verdict = f"{summary}: {counted(errors, 'error')}, {counted(warnings, 'warning')}"
     return Report(
         {"ok": not errors, **facts, "findings": [asdict(problem) for problem in problems]},
         [

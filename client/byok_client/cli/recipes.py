@@ -16,7 +16,7 @@ from byok_api.presets import load_presets
 from byok_api.references import ObjectName, RecipeReference
 from byok_api.resolution import EffectiveRecipe, resolve
 from byok_api.signingrecipe import SigningRecipe, SigningRecipeSpec
-from byok_client.cli.findings import report_of
+from byok_client.cli.findings import counted, report_of
 from byok_client.cli.manifest_files import Manifests, Problem, Severity, read_manifests
 from byok_client.cli.output import Line, Report, Table
 
@@ -71,7 +71,9 @@ def lint(source: Source) -> Report:
         *(problem for name in manifests.recipes for problem in _lint_recipe(recipes, name)),
     ]
     facts = {"files": manifests.files, "recipes": len(manifests.recipes), "otherObjects": manifests.others}
-    return report_of(problems, facts, f"{manifests.files} files, {len(manifests.recipes)} recipes")
+    return report_of(
+        problems, facts, f"{counted(manifests.files, 'file')}, {counted(len(manifests.recipes), 'recipe')}"
+    )
 
 
 def _lint_recipe(recipes: _Recipes, name: ObjectName) -> Iterator[Problem]:

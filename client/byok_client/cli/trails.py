@@ -7,6 +7,7 @@ from typing import Any
 from byok_api.audit import ChainReport, ChainSummary, Finding, bounded_lines, verify_chain
 from byok_api.errors import Reason, Refusal
 from byok_client.cli.exits import Exit
+from byok_client.cli.findings import counted
 from byok_client.cli.output import Line, Report, Table
 
 
@@ -57,13 +58,13 @@ def _text(found: ChainReport) -> list[Line | Table]:
     text: list[Line | Table] = [
         Line("intact", "bold green")
         if found.intact
-        else Line(f"not intact: {found.finding_count} findings", "bold red"),
-        Line(f"{found.records} records on {found.lines} lines: {kinds or 'none'}"),
+        else Line(f"not intact: {counted(found.finding_count, 'finding')}", "bold red"),
+        Line(f"{counted(found.records, 'record')} on {counted(found.lines, 'line')}: {kinds or 'none'}"),
     ]
     if found.torn is not None:
         text.append(Line(f"line {found.torn} is incomplete: a crash, or a record that is being written", "yellow"))
     if found.sealed:
-        text.append(Line(f"{found.sealed} lines were cut off by a crash and are accounted for"))
+        text.append(Line(f"cut off by a crash, and accounted for: {counted(found.sealed, 'line')}"))
     text += [Line(f"line {item.line}: {item.kind.value}: {item.message}", "red") for item in found.findings]
     if found.finding_count > len(found.findings):
         text.append(Line(f"and {found.finding_count - len(found.findings)} more findings", "red"))

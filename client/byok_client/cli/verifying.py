@@ -1,5 +1,6 @@
 """The work of `byokctl verify`."""
 
+import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -7,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from byok_api.errors import Reason, Refusal
+from byok_api.shapes import Json
 from byok_client.cli.exits import Exit, worst
 from byok_client.cli.output import Line, Report, remedy_lines
 from byok_client.cli.refusals import exit_of, explain
@@ -120,10 +122,15 @@ def _lines(item: _Verified) -> list[Line]:
     return [
         Line(f"{item.path}: {result.state.value}", _STYLES[result.state]),
         *(Line(f"  {name}: {value}") for name, value in facts.items() if value),
-        *(Line(f"  {name} = {value}") for name, value in (result.assertions or {}).items()),
+        *(Line(f"  {name} = {_text(value)}") for name, value in (result.assertions or {}).items()),
         *_finding_lines(result.findings, "  "),
         *(line for ingredient in result.ingredients for line in _ingredient_lines(ingredient)),
     ]
+
+
+def _text(value: Json) -> str:
+    # As `sign --metadata` takes it.
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
 def _finding_lines(findings: Sequence[Finding], indent: str) -> Iterator[Line]:

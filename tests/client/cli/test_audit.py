@@ -37,7 +37,7 @@ def test_an_altered_record_fails_with_its_line(cli: Cli, tmp_path: Path, lines: 
 def test_a_removed_record_is_told_in_text(cli: Cli, tmp_path: Path, lines: list[bytes]) -> None:
     del lines[2]
     ended = cli("audit", "verify", _file(tmp_path, lines))
-    assert (ended.status, ended.out.splitlines()[0]) == (1, "not intact: 1 findings")
+    assert (ended.status, ended.out.splitlines()[0]) == (1, "not intact: 1 finding")
     assert "line 3: Missing: " in ended.out
 
 

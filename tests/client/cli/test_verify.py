@@ -29,6 +29,13 @@ def test_a_signed_file_is_valid_and_its_organization_unproven_without_anchors(cl
     assert f"  organization: {ORGANIZATION} (claimed, not proven)\n" in ended.out
 
 
+def test_values_are_written_as_sign_takes_them(cli: Cli, client: SignerClient, photo: Path) -> None:
+    client.sign(photo, recipe="photo", metadata={"ai_generated": True, "creator": ["Ada", "Gr\u00e9ce"]})
+    told = cli("verify", photo).out
+    assert "\n  ai_generated = true\n" in told
+    assert '\n  creator = ["Ada", "Gr\u00e9ce"]\n' in told
+
+
 def test_a_code_of_several_assertions_is_one_line(cli: Cli, signed: Path) -> None:
     told = [line for line in cli("verify", signed).out.splitlines() if "assertion.hashedURI.match" in line]
     assert len(told) == 1
