@@ -5,17 +5,20 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from importlib.metadata import EntryPoint
 from pathlib import Path
 
 import pytest
 import typer
 from tests.support.command_line import Cli
+from tests.support.fake_signer import serving
 
 from byok_api.errors import Reason, Refusal
 from byok_client.cli.app import build
 from byok_client.cli.commands import plugins
 from byok_client.cli.exits import MEANINGS, Exit, worst
+from byok_sandbox.ca import TlsAuthority
 
 LEAVES = [
     ("sign",),
@@ -133,16 +136,11 @@ def test_a_refusal_of_a_plug_in_is_told(cli: Cli, monkeypatch: pytest.MonkeyPatc
 
 
 def test_help_loads_neither_c2pa_nor_grpc_nor_the_sandbox() -> None:
-    # byok_client itself is stood in for: the SDK's own imports are not the command line's.
     script = (
-        "import importlib.machinery, sys, types;"
-        "spec = importlib.machinery.PathFinder.find_spec('byok_client', [p for p in sys.path]);"
-        "package = types.ModuleType('byok_client');"
-        "package.__path__ = spec.submodule_search_locations; sys.modules['byok_client'] = package;"
-        "from byok_client.cli.app import run; status = run(['--help']);"
+        "import sys; from byok_client.cli.app import run; run(['--help']);"
         "print(sorted({name.split('.')[0] for name in sys.modules} & {'c2pa', 'grpc', 'byok_sandbox', 'cryptography'}))"
     )
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)  # noqa: S603 - this interpreter
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "[]"
 
 
@@ -151,25 +149,37 @@ def test_completion_completes_commands(shell: str) -> None:
     variables = {"_BYOKCTL_COMPLETE": f"complete_{shell}", "COMP_WORDS": "byokctl re", "COMP_CWORD": "1"}
     variables |= {"_TYPER_COMPLETE_ARGS": "byokctl re", "_TYPER_COMPLETE_FISH_ACTION": "get-args"}
     command = [sys.executable, "-m", "byok_client.cli"]
-    done = subprocess.run(command, env=os.environ | variables, capture_output=True, text=True, check=False)  # noqa: S603 - this interpreter
+    done = subprocess.run(command, env=os.environ | variables, capture_output=True, text=True, check=False)
     assert "recipe" in done.stdout
+
+
+def test_a_signer_of_another_ca_is_told_without_grpcs_own_log(tmp_path: Path, token_file: Path) -> None:
+    (tmp_path / "ca.pem").write_text(TlsAuthority.create(now=datetime.now(UTC)).trust_anchor_pem)
+    with serving(tmp_path, tls=TlsAuthority.create(now=datetime.now(UTC))) as signer:
+        variables = {"BYOK_SIGNER_ADDRESS": signer.address, "BYOK_SIGNER_CA_FILE": str(tmp_path / "ca.pem")}
+        variables |= {"BYOK_SIGNER_TOKEN_FILE": str(token_file)}
+        command = [sys.executable, "-m", "byok_client.cli", "key", "probe", "brand-keys/brand"]
+        done = subprocess.run(command, env=os.environ | variables, capture_output=True, text=True, check=False)
+    first, *rest = done.stderr.splitlines()
+    assert (done.returncode, first.startswith("byokctl: ConfigurationInvalid: the TLS certificate of")) == (2, True)
+    assert rest == ["  Set what the message names."]
 
 
 def test_a_reader_that_goes_away_is_no_traceback(tmp_path: Path) -> None:
     trail = tmp_path / "trail"
     trail.write_bytes(b"no record\n" * 5000)
     command = f"{sys.executable} -m byok_client.cli audit verify {trail} | head -1"
-    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)  # noqa: S603, S607 - a pipe
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)  # noqa: S607 - a pipe
     assert (done.stdout, done.stderr) == ("not intact: 5001 findings\n", "")
 
 
 def test_output_that_standard_output_cannot_encode_is_escaped(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "byok_client.cli", "verify", str(tmp_path / "gr\u00fcn.jpg"), "-o", "json"]
     environ = os.environ | {"PYTHONIOENCODING": "ascii"}
-    done = subprocess.run(command, env=environ, capture_output=True, text=True, check=False)  # noqa: S603 - this interpreter
+    done = subprocess.run(command, env=environ, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (1, "")
     assert json.loads(done.stdout)["files"][0]["source"].endswith("gr\u00fcn.jpg")
-    text = subprocess.run(command[:-2], env=environ, capture_output=True, text=True, check=False)  # noqa: S603 - same
+    text = subprocess.run(command[:-2], env=environ, capture_output=True, text=True, check=False)
     assert (text.returncode, text.stderr) == (1, "")
 
 
