@@ -79,7 +79,8 @@ class JwtAuthenticator:
         self._clock = clock
         # Apart, so that a flood of made-up tokens displaces no caller's.
         self._accepted: _Cache[Caller] = _Cache()
-        self._refused: _Cache[Refusal] = _Cache()
+        # In words: a Refusal that was raised keeps its traceback, and so the whole call with its token and message.
+        self._refused: _Cache[tuple[Reason, str]] = _Cache()
 
     async def authenticate(self, token: str | None) -> Caller:
         """Check signature, issuer, audience, times and shape, in this order, once a minute for each token."""
@@ -96,8 +97,8 @@ class JwtAuthenticator:
         digest, now = hashlib.sha256(token.encode()).digest(), self._clock()
         if caller := self._accepted.get(digest, now):
             return caller
-        if refusal := self._refused.get(digest, now):
-            raise Refusal(refusal.reason, refusal.message)
+        if refused := self._refused.get(digest, now):
+            raise Refusal(*refused)
         return await self._check(token, digest)
 
     async def _check(self, token: str, digest: bytes) -> Caller:
@@ -106,7 +107,7 @@ class JwtAuthenticator:
         try:
             caller = self._caller(payload, now)
         except Refusal as refusal:
-            self._refused.put(digest, refusal, until=now + REFUSED)
+            self._refused.put(digest, (refusal.reason, refusal.message), until=now + REFUSED)
             raise
         # A token whose time has not come may be good in a moment; so this is not remembered.
         _check_begun(payload, now)
@@ -128,7 +129,7 @@ class JwtAuthenticator:
             payload = json.loads(_JWS.decode(token, key.key, algorithms=key.algorithms))
         except (jwt.PyJWTError, ValueError, RecursionError):
             refusal = _invalid("its signature is not its issuer's, or of an algorithm that is not taken")
-            self._refused.put(digest, refusal, until=self._clock() + REFUSED)
+            self._refused.put(digest, (refusal.reason, refusal.message), until=self._clock() + REFUSED)
             raise refusal from None
         if not isinstance(payload, dict):
             raise _invalid("its payload is not an object")

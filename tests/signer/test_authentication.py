@@ -1,8 +1,10 @@
 """Tokens of a real issuer, and every way in which one can be wrong."""
 
 import base64
+import gc
 import hmac
 import json
+import weakref
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -298,6 +300,16 @@ async def test_a_refused_token_is_answered_from_memory_for_a_while(world: World)
     assert (await world.refusal_of(token)).message == first.message
     world.now = NOW + authentication.REFUSED
     assert (await world.refusal_of(token)).reason is Reason.IssuerUnavailable
+
+
+@pytest.mark.parametrize("ending", ["", "AAAAAAAA"], ids=["expired", "signature"])
+async def test_what_is_remembered_of_a_refusal_holds_on_to_no_call(world: World, ending: str) -> None:
+    """A traceback leads to the frames of the call, and those to the token and to megabytes of request."""
+    token = world.token()
+    world.now += timedelta(hours=2)
+    refused = weakref.ref(await world.refusal_of(token[: len(token) - len(ending)] + ending))
+    gc.collect()
+    assert refused() is None
 
 
 @pytest.mark.parametrize("case", WRONG_CLAIMS)
