@@ -70,7 +70,9 @@ class Sandbox:
             "BYOK_SIGNER_CA_FILE": str(self.client.ca_file),
             "BYOK_SIGNER_TOKEN_FILE": str(self.client.token_file),
             "AWS_ENDPOINT_URL": access.endpoint,
+            # boto3 reads the second, the AWS command line and other SDKs the first.
             "AWS_REGION": access.region,
+            "AWS_DEFAULT_REGION": access.region,
             "AWS_ACCESS_KEY_ID": access.access_key_id,
             "AWS_SECRET_ACCESS_KEY": access.secret_access_key,
         }

@@ -29,6 +29,7 @@ LEAVES = [
     ("key", "probe"),
     ("key", "lint"),
     ("audit", "verify"),
+    ("sandbox",),
 ]
 
 
@@ -57,7 +58,7 @@ def test_every_command_is_listed_above() -> None:
         if not hasattr(command, "commands"):
             yield path
 
-    assert set(leaves(typer.main.get_command(build()), ())) - {("sandbox",)} == set(LEAVES)
+    assert set(leaves(typer.main.get_command(build()), ())) == set(LEAVES)
 
 
 WRONG = [
