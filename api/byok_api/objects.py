@@ -189,4 +189,6 @@ def _paths_to(path: str) -> Iterator[str]:
 
 def _quoted(value: object) -> str:
     text = value if isinstance(value, str) else json.dumps(value, default=str)
+    if "PRIVATE KEY" in text:
+        return "a private key (consider it disclosed)"
     return repr(text[:_QUOTE_LIMIT] + ("..." if len(text) > _QUOTE_LIMIT else ""))

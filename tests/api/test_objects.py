@@ -215,6 +215,13 @@ def test_a_long_value_is_not_repeated() -> None:
     assert "MHcC" not in str(refused.value)
 
 
+@pytest.mark.parametrize("field", ["certificate", "state", "requiredRecipe"])
+def test_a_private_key_in_the_wrong_place_is_not_repeated(field: str) -> None:
+    with pytest.raises(ManifestError) as refused:
+        key(**{field: "-----BEGIN EC PRIVATE KEY-----\nMHcCAQEEIFk1"})
+    assert "MHcC" not in str(refused.value)
+
+
 def test_a_message_is_one_printable_line_whatever_is_in_the_manifest() -> None:
     document = manifest("SigningRecipe", "media/pho\nto\x1b[31m", {"version": 1, "a\nb\ud800": 1})
     with pytest.raises(ManifestError) as refused:
