@@ -31,7 +31,7 @@ def authority() -> TlsAuthority:
 @pytest.fixture
 def brief(settings: ClientSettings) -> ClientSettings:
     """Settings for a signer that does not answer: little patience."""
-    return ClientSettings(address=settings.address, token_file=settings.token_file, timeout=0.4)
+    return ClientSettings(address=settings.address, token_file=settings.token_file, timeout=1)
 
 
 def test_the_environment_says_where_the_signer_is(
@@ -199,11 +199,11 @@ def test_what_waiting_helps_is_tried_again(
 
 
 def test_retries_end_with_the_deadline(brief: ClientSettings, signer: FakeSigner, photo: Path) -> None:
-    signer.failures.extend([Refusal(Reason.KmsThrottled, "busy", retry_after=0.1)] * 50)
+    signer.failures.extend([Refusal(Reason.KmsThrottled, "busy", retry_after=0.3)] * 50)
     with pytest.raises(SignerError) as caught, SignerClient(brief) as client:
         client.sign(photo, recipe="photo", metadata=GENERATED)
     assert caught.value.reason is Reason.KmsThrottled
-    assert 2 <= len(signer.claims) <= 5
+    assert 1 <= len(signer.claims) <= 4
 
 
 def test_a_signer_that_does_not_answer_is_given_up(brief: ClientSettings, signer: FakeSigner, photo: Path) -> None:

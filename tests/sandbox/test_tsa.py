@@ -3,11 +3,9 @@
 import asyncio
 import hashlib
 import json
-import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -193,10 +191,9 @@ def test_it_runs_as_a_process_until_sigterm(authority: TimeStampAuthority, tmp_p
         assert process.stdout is not None
         address = json.loads(process.stdout.readline())["address"]
         asset = verdicts.sign(IMAGE, pki.identity(), time_stamp_url=address)
-        started = time.monotonic()
-        os.kill(process.pid, signal.SIGTERM)
-        assert process.wait(timeout=10) == 0
-    assert time.monotonic() - started < 5
+        process.send_signal(signal.SIGTERM)
+        # Well within the minute for which aiohttp would wait for kept connections.
+        assert process.wait(timeout=30) == 0
     assert "timeStamp.trusted" in _codes(asset, pki.trust_anchor())[1]
 
 
