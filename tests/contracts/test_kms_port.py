@@ -5,12 +5,13 @@ from collections.abc import AsyncIterator
 
 import pytest
 from cryptography.hazmat.primitives.serialization import load_der_public_key
-from tests.support.kms_benches import BENCHES, SPECS, Bench, handle
+from tests.support.kms_benches import BENCHES, Bench, handle
 
 from byok_api import signatures
 from byok_api.algorithms import SigningAlgorithm
 from byok_api.errors import Reason
 from byok_api.references import KeyArn
+from byok_sandbox.owner import KEY_SPECS
 from byok_signer.kms.errors import KmsError
 from byok_signer.kms.port import KeyHandle, PublicKeyAnswer
 
@@ -38,20 +39,20 @@ async def refused(bench: Bench, key: KeyHandle, algorithm: SigningAlgorithm = ES
 
 @pytest.mark.parametrize("algorithm", SigningAlgorithm)
 async def test_every_algorithm_signs_what_its_public_key_verifies(bench: Bench, algorithm: SigningAlgorithm) -> None:
-    key, looked = await resolve(bench, handle(await bench.create(SPECS[algorithm])))
+    key, looked = await resolve(bench, handle(await bench.create(KEY_SPECS[algorithm])))
     signed = await bench.kms.sign(key, algorithm, message=MESSAGE, timeout=PATIENCE)
     public_key = load_der_public_key(looked.spki)
     signatures.verify(public_key, algorithm, signed.signature, message=MESSAGE)
     assert algorithm in looked.algorithms
     assert looked.algorithms == signatures.algorithms_for(public_key)
-    assert (looked.key_spec, looked.key_usage) == (SPECS[algorithm], "SIGN_VERIFY")
+    assert (looked.key_spec, looked.key_usage) == (KEY_SPECS[algorithm], "SIGN_VERIFY")
     assert signed.key_arn == looked.key_arn == key.arn
     assert [(attempt.request_id, attempt.outcome) for attempt in signed.attempts] == [(signed.request_id, "signed")]
 
 
 @pytest.mark.parametrize("algorithm", [a for a in SigningAlgorithm if a.facts.hash_name])
 async def test_a_digest_is_signed_as_its_message_is(bench: Bench, algorithm: SigningAlgorithm) -> None:
-    key, looked = await resolve(bench, handle(await bench.create(SPECS[algorithm])))
+    key, looked = await resolve(bench, handle(await bench.create(KEY_SPECS[algorithm])))
     digest = algorithm.digest(MESSAGE)
     signed = await bench.kms.sign_digest(key, algorithm, digest=digest, timeout=PATIENCE)
     signatures.verify(load_der_public_key(looked.spki), algorithm, signed.signature, message=MESSAGE)
@@ -64,7 +65,7 @@ async def test_an_ecdsa_signature_comes_in_der_too(bench: Bench) -> None:
 
 
 async def test_ed25519_signs_up_to_4096_bytes(bench: Bench) -> None:
-    key, looked = await resolve(bench, handle(await bench.create(SPECS[ED25519])))
+    key, looked = await resolve(bench, handle(await bench.create(KEY_SPECS[ED25519])))
     signed = await bench.kms.sign(key, ED25519, message=b"x" * 4096, timeout=PATIENCE)
     signatures.verify(load_der_public_key(looked.spki), ED25519, signed.signature, message=b"x" * 4096)
     with pytest.raises(KmsError, match="4097 bytes to sign; KMS takes at most 4096") as caught:
@@ -74,7 +75,7 @@ async def test_ed25519_signs_up_to_4096_bytes(bench: Bench) -> None:
 
 @pytest.mark.parametrize(("algorithm", "size"), [(ES256, 31), (ES256, 48), (ES256, 0), (ED25519, 64)])
 async def test_a_digest_of_the_wrong_length_is_refused(bench: Bench, algorithm: SigningAlgorithm, size: int) -> None:
-    key = handle(await bench.create(SPECS[algorithm]))
+    key = handle(await bench.create(KEY_SPECS[algorithm]))
     with pytest.raises(KmsError, match=f"a digest of {size} bytes") as caught:
         await bench.kms.sign_digest(key, algorithm, digest=b"d" * size, timeout=PATIENCE)
     assert (caught.value.reason, caught.value.attempts) == (Reason.DigestMismatch, ())

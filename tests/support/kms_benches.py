@@ -24,15 +24,6 @@ INSTALLATION = "test"
 NAME = ObjectName("team", "photo")
 SIGNER_ROLE = f"arn:aws:iam::{DEFAULT_ACCOUNT}:role/byok-signer"
 REGION = "eu-central-1"
-SPECS = {
-    SigningAlgorithm.ES256: "ECC_NIST_P256",
-    SigningAlgorithm.ES384: "ECC_NIST_P384",
-    SigningAlgorithm.ES512: "ECC_NIST_P521",
-    SigningAlgorithm.PS256: "RSA_2048",
-    SigningAlgorithm.PS384: "RSA_3072",
-    SigningAlgorithm.PS512: "RSA_4096",
-    SigningAlgorithm.ED25519: "ECC_NIST_EDWARDS25519",
-}
 
 
 def handle(arn: KeyArn, **more: Any) -> KeyHandle:  # noqa: ANN401 - fields of KeyHandle

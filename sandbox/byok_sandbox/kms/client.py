@@ -26,10 +26,6 @@ class ControlClient:
     """As the emulator printed it, `http://host:port`."""
     token: str = field(repr=False)
 
-    def wait_until_ready(self) -> None:
-        """Return once calls of KMS are answered without delay."""
-        self._call("GET", "ready")
-
     def put_identity(self, arn: str, **attributes: object) -> None:
         """Make a role or user known, or change it.
 

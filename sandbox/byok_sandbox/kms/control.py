@@ -1,6 +1,6 @@
 """What the sandbox needs and AWS has not: identities and access keys made by a call, and the event log read at once.
 
-Everything under `/_sandbox/` but `ready` wants `Authorization: Bearer <control token>`.
+Everything under `/_sandbox/` wants `Authorization: Bearer <control token>`.
 """
 
 import hmac
@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from aiohttp import web
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from byok_sandbox.kms.front import Front, State
+from byok_sandbox.kms.front import State
 from byok_sandbox.kms.identities import AccessKey, Identity
 from byok_sandbox.kms.policies import parse_policy
 
@@ -48,21 +48,15 @@ DocumentType = TypeVar("DocumentType", bound=_Document)
 class Control:
     """The handlers under `/_sandbox/`."""
 
-    def __init__(self, token: str, state: State, front: Front) -> None:
+    def __init__(self, token: str, state: State) -> None:
         self._token = token
         self._state = state
-        self._front = front
 
     def add_to(self, router: web.UrlDispatcher) -> None:
         """Register the handlers."""
-        router.add_get(f"{PREFIX}/ready", self._ready)
         router.add_put(f"{PREFIX}/identities", self._put_identity)
         router.add_post(f"{PREFIX}/access-keys", self._issue)
         router.add_get(f"{PREFIX}/events", self._list_events)
-
-    async def _ready(self, _: web.Request) -> web.Response:
-        await self._front.ready()
-        return web.json_response({"ready": True})
 
     async def _put_identity(self, request: web.Request) -> web.Response:
         document = await self._read(request, IdentityDocument)

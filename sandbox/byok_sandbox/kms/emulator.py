@@ -47,7 +47,7 @@ class KmsEmulator:
         """`http://host:port`, once started."""
         state = State(self.directory, self.events, clock)
         self._front = Front(state)
-        self._control = Control(self.control_token, state, self._front)
+        self._control = Control(self.control_token, state)
         self._listen = (host, port)
         self._runner: web.AppRunner | None = None
 
@@ -63,10 +63,6 @@ class KmsEmulator:
         await web.TCPSite(self._runner, host, port).start()
         bound = self._runner.addresses[0]
         self.address = f"http://{bound[0]}:{bound[1]}"
-
-    async def ready(self) -> None:
-        """Wait until calls are answered without delay."""
-        await self._front.ready()
 
     async def stop(self) -> None:
         """Stop listening, finish the calls under way and forget everything."""

@@ -74,10 +74,6 @@ class Front:
         if self._kms is not None:
             await asyncio.wait([self._kms])
 
-    async def ready(self) -> None:
-        """Wait until calls are answered without delay."""
-        await self._loaded()
-
     async def handle(self, request: web.Request) -> web.Response:
         """Answer one request."""
         request_id = str(uuid4())

@@ -25,7 +25,6 @@ def list_keys(emulator: KmsEmulator) -> None:
 
 async def test_it_serves_while_the_block_lasts_and_two_share_nothing() -> None:
     async with KmsEmulator() as first, KmsEmulator() as second:
-        await first.ready()
         assert first.address != second.address
         await asyncio.to_thread(list_keys, first)
         assert (len(first.events.since()), len(second.events.since())) == (1, 0)

@@ -59,7 +59,6 @@ def list_keys(running: Running, key: dict[str, Any]) -> str:
 
 
 def test_the_printed_line_is_enough_to_call_it(running: Running) -> None:
-    running.control.wait_until_ready()
     request_id = list_keys(running, running.ready["administrator"])
     assert running.control.events()[-1]["requestID"] == request_id
     assert request_id in running.events_file.read_text()
