@@ -36,6 +36,8 @@ CHANNEL_OPTIONS = (
     ("grpc.max_reconnect_backoff_ms", 2000),
     ("grpc.max_receive_message_length", 1024 * 1024),
     ("grpc.max_send_message_length", 1024 * 1024),
+    # Over all addresses that the name has: what is tried again is then rather asked of another replica.
+    ("grpc.lb_policy_name", "round_robin"),
 )
 
 _Request = TypeVar("_Request")

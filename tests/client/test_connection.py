@@ -1,6 +1,7 @@
 """Reaching the signer: settings, TLS, tokens, retries."""
 
 import threading
+import time
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,9 @@ from tests.support.fake_signer import TOKEN, FakeSigner, serving
 
 from byok_api.errors import Reason, Refusal
 from byok_api.signer.v1 import signer_pb2
+from byok_api.signer.v1.signer_pb2_grpc import SignerStub
 from byok_client import ClientSettings, SignerClient, SignerError
+from byok_client.client import CHANNEL_OPTIONS
 from byok_client.settings import DEFAULT_TOKEN_FILE
 from byok_sandbox.ca import TlsAuthority
 
@@ -196,6 +199,20 @@ def test_what_waiting_helps_is_tried_again(
     client.sign(photo, recipe="photo", metadata=GENERATED)
     assert len(signer.claims) == 3
     assert len({request.claim for request in signer.claims}) == 1
+
+
+def test_calls_are_spread_over_the_replicas_behind_a_name(tmp_path: Path) -> None:
+    ours = authority()
+    with serving(tmp_path, tls=ours) as one, serving(tmp_path, tls=ours) as other:
+        target = ",".join(fake.address.replace("localhost", "127.0.0.1") for fake in (one, other))
+        options = (*CHANNEL_OPTIONS, ("grpc.ssl_target_name_override", "localhost"))
+        credentials = grpc.ssl_channel_credentials(ours.trust_anchor_pem.encode())
+        deadline = time.monotonic() + 30
+        with grpc.secure_channel(f"ipv4:{target}", credentials, options) as channel:
+            while not (one.calls and other.calls):
+                assert time.monotonic() < deadline
+                request = signer_pb2.GetRecipeRequest(recipe="photo")
+                SignerStub(channel).GetRecipe(request, metadata=(("authorization", f"Bearer {TOKEN}"),), timeout=30)
 
 
 def test_retries_end_with_the_deadline(brief: ClientSettings, signer: FakeSigner, photo: Path) -> None:
