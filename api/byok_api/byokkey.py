@@ -24,6 +24,7 @@ from byok_api.references import (
     KEY_ARN_PATTERN,
     NAME_PATTERN,
     NAMESPACE_PATTERN,
+    REGION_PATTERN,
     ROLE_ARN_PATTERN,
     VERSION_PATTERN,
     ObjectName,
@@ -39,7 +40,7 @@ MINIMUM_INTERVAL = timedelta(minutes=1)
 _ENFORCED = Mark(Effect.ENFORCED)
 _RECORDED = Mark(Effect.RECORDED)
 
-_REPLICA_PATTERN = r"^arn:aws[a-z-]*:kms:[a-z0-9-]{1,32}:[0-9]{12}:key/mrk-[A-Za-z0-9]{1,60}$"
+_REPLICA_PATTERN = rf"^arn:aws[a-z-]*:kms:{REGION_PATTERN}:[0-9]{{12}}:key/mrk-[A-Za-z0-9]{{1,60}}$"
 _ENDPOINT_PATTERN = r"^https?://([A-Za-z0-9.-]{1,200}|\[[0-9A-Fa-f:]{2,39}\])(:[0-9]{1,5})?/?$"
 
 

@@ -1,10 +1,9 @@
 """The `metadata` of objects, as far as this project reads it."""
 
 from collections.abc import Mapping
-from datetime import datetime
 from typing import Annotated
 
-from pydantic import Field, StringConstraints
+from pydantic import AwareDatetime, Field, StringConstraints
 
 from byok_api.fields import Model
 from byok_api.references import NAME_LIMIT, NAME_PATTERN, NAMESPACE_PATTERN
@@ -44,4 +43,4 @@ class ObjectMeta(Model):
     uid: Annotated[str | None, Field(max_length=128)] = None
     generation: Annotated[int | None, Field(ge=0)] = None
     """None for an object that no API server has seen."""
-    creation_timestamp: datetime | None = None
+    creation_timestamp: AwareDatetime | None = None

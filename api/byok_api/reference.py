@@ -72,6 +72,7 @@ def assertions_page() -> str:
         "*enforced by client* is the client's word.\n\n"
         + table(head, rows)
         + f"\nEvery manifest also carries `{RECIPE_LABEL}`: the recipe's namespace, name, version and effectiveHash.\n"
+        "The signer enforces that it is there; its content is the client's word.\n"
     )
 
 

@@ -9,7 +9,12 @@ NAMESPACE_PATTERN = r"[a-z0-9](?:[-a-z0-9]{0,61}[a-z0-9])?"
 NAME_PATTERN = r"[a-z0-9](?:[-a-z0-9]*[a-z0-9])?(?:\.[a-z0-9](?:[-a-z0-9]*[a-z0-9])?)*"
 NAME_LIMIT = 253
 VERSION_PATTERN = r"[1-9][0-9]{0,8}"
-KEY_ARN_PATTERN = r"arn:aws[a-z-]*:kms:[a-z0-9-]{1,32}:[0-9]{12}:(?:key/[A-Za-z0-9-]{1,64}|alias/[A-Za-z0-9/_-]{1,250})"
+# As AWS names Regions; anything else could make another service's host of the endpoint.
+REGION_PATTERN = r"[a-z]{2,8}(?:-[a-z]{2,12}){1,3}-[0-9]{1,2}"
+KEY_ARN_PATTERN = (
+    rf"arn:aws[a-z-]*:kms:{REGION_PATTERN}:[0-9]{{12}}:"
+    r"(?:key/[A-Za-z0-9-]{1,64}|alias/[A-Za-z0-9/_-]{1,250})"
+)
 ROLE_ARN_PATTERN = r"arn:aws[a-z-]*:iam::[0-9]{12}:role/[A-Za-z0-9+=,.@_/-]{1,512}"
 
 _REFERENCE_LIMIT = 63 + 1 + NAME_LIMIT + 10

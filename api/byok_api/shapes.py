@@ -1,6 +1,5 @@
 """The shapes of metadata values: each brings what was written into a canonical JSON form, or says what it expected."""
 
-import math
 import re
 import unicodedata
 from collections.abc import Callable, Mapping
@@ -49,7 +48,7 @@ _EXIF_TAGS_LIMIT = 64
 _EXIF_LIST_LIMIT = 16
 _EXIF_TEXT_LIMIT = 256
 _NAMES_LIMIT = 32
-_NUMBER_LIMIT = 2**53  # beyond it JSON readers lose digits (RFC 8259, section 6)
+_NUMBER_LIMIT = 2**53 - 1  # beyond it JSON readers lose digits (RFC 8259, section 6)
 
 
 @dataclass(frozen=True)
@@ -154,7 +153,7 @@ def _exif_scalar(value: object) -> str | int | float | None:
     match value:
         case bool():
             return None
-        case int() | float() if math.isfinite(value) and abs(value) <= _NUMBER_LIMIT:
+        case int() | float() if abs(value) <= _NUMBER_LIMIT:  # which NaN is not either
             return value
         case _:
             return _text(value, _EXIF_TEXT_LIMIT)

@@ -208,3 +208,9 @@ def test_a_generator_is_split_at_its_version(value: str, parts: tuple[str, str |
 def test_times_are_kept_in_utc() -> None:
     now = datetime(2026, 1, 31, 12, tzinfo=UTC)
     assert ASSERTIONS["created_at"].parse(now) == "2026-01-31T12:00:00Z"
+
+
+@pytest.mark.parametrize("number", [2**53, -(2**53), 10**400, float("inf"), float("nan")])
+def test_a_number_that_readers_would_round_is_refused(number: float) -> None:
+    with pytest.raises(ValueError, match="expected"):
+        ASSERTIONS["exif"].parse({"exif:FNumber": number})

@@ -232,3 +232,10 @@ def test_a_message_is_one_printable_line_whatever_is_in_the_manifest() -> None:
 def test_models_are_frozen() -> None:
     with pytest.raises(ValueError, match="frozen"):
         key().spec.aws.key_arn = "other"  # type: ignore[misc]  # that it is refused is the point
+
+
+def test_a_creation_time_without_a_zone_is_refused() -> None:
+    document = manifest("ByokKey", "media/brand", {"aws": {"keyArn": KEY_ARN}})
+    document["metadata"]["creationTimestamp"] = "2020-01-01T00:00:00"
+    with pytest.raises(ManifestError, match="creationTimestamp"):
+        parse_object(document, "key.yaml")
