@@ -118,6 +118,7 @@ def _lines(item: _Verified) -> list[Line]:
         "algorithm": result.algorithm,
         "time stamp": result.signed_at,
         "manifest": result.manifest_id,
+        "labels": ", ".join(result.labels),
     }
     return [
         Line(f"{item.path}: {result.state.value}", _STYLES[result.state]),

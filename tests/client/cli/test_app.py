@@ -109,7 +109,11 @@ def test_a_plug_in_is_listed_without_being_loaded(cli: Cli, monkeypatch: pytest.
     assert "\n  sandbox  Run an emulated KMS" in cli("--help").out
 
 
-def sandbox(*, port: int = 1, status: int = 0) -> None:
+playing, refusing = typer.Typer(), typer.Typer()
+
+
+@playing.command()
+def play(*, port: int = 1, status: int = 0) -> None:
     """Play."""
     typer.echo(f"port {port}")
     raise typer.Exit(status)
@@ -117,14 +121,15 @@ def sandbox(*, port: int = 1, status: int = 0) -> None:
 
 def test_a_plug_in_gets_its_arguments_its_help_and_its_status(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "plug_in_of_the_test", sys.modules[__name__])
-    _entry_points(monkeypatch, _entry("plug_in_of_the_test:sandbox"))
+    _entry_points(monkeypatch, _entry("plug_in_of_the_test:playing"))
     ended = cli("sandbox", "--port", "7", "--status", "3")
     assert (ended.status, ended.out) == (3, "port 7\n")
     assert "Play." in cli("sandbox", "--help").out
     assert cli("sandbox", "--port", "x").status == 2
 
 
-def refusing() -> None:
+@refusing.command()
+def refuse() -> None:
     """Refuse."""
     raise Refusal(Reason.SignerUnreachable, "the port is taken")
 

@@ -34,6 +34,7 @@ def test_values_are_written_as_sign_takes_them(cli: Cli, client: SignerClient, p
     told = cli("verify", photo).out
     assert "\n  ai_generated = true\n" in told
     assert '\n  creator = ["Ada", "Gr\u00e9ce"]\n' in told
+    assert "\n  labels: c2pa.actions.v2, dev.byok.recipe, cawg.metadata\n" in told
 
 
 def test_a_code_of_several_assertions_is_one_line(cli: Cli, signed: Path) -> None:

@@ -4,7 +4,6 @@ from importlib.metadata import EntryPoint, entry_points
 
 import typer
 
-from byok_client.cli.commands.help import group
 from byok_client.cli.exits import Exit
 from byok_client.cli.output import Format, print_error, unless_refused
 
@@ -16,7 +15,7 @@ _PASS_ON = {"allow_extra_args": True, "ignore_unknown_options": True, "help_opti
 
 
 def add_to(app: typer.Typer) -> None:
-    """Add a command for each entry point of `byokctl.commands`: a function or a Typer application."""
+    """Add a command for each entry point of `byokctl.commands`, which is a Typer application."""
     for entry in entry_points(group=GROUP):
         _add(app, entry)
 
@@ -33,14 +32,10 @@ def _add(app: typer.Typer, entry: EntryPoint) -> None:
 
 def _load(entry: EntryPoint) -> typer.Typer:
     try:
-        loaded = entry.load()
+        loaded: typer.Typer = entry.load()
     except ModuleNotFoundError as error:
         missing = f"{entry.name} needs the module {error.name}, which is not installed"
         remedy = f"Install the extra: pip install 'byok-operator[{entry.name}]'"
         print_error({"reason": "ExtraMissing", "message": missing, "remedy": remedy}, Format.TEXT)
         raise typer.Exit(Exit.USAGE) from None
-    if isinstance(loaded, typer.Typer):
-        return loaded
-    app = group(add_completion=False)
-    app.command(entry.name)(loaded)
-    return app
+    return loaded
