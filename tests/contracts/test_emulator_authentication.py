@@ -39,7 +39,7 @@ def signed(aws: Aws, body: bytes = b"{}", *, service: str = "kms", target: str =
 def send(aws: Aws, headers: dict[str, str], body: bytes = b"{}", *, method: str = "POST", path: str = "/") -> str:
     """Send a request and return the error code, or `OK`."""
     address = urlsplit(aws.emulator.address)
-    connection = HTTPConnection(address.hostname or "", address.port, timeout=10)
+    connection = HTTPConnection(address.hostname or "", address.port, timeout=30)
     try:
         connection.request(method, path, body=body, headers=headers)
         answer = connection.getresponse()

@@ -17,7 +17,7 @@ from byok_signer.kms.port import KeyHandle, PublicKeyAnswer
 
 MESSAGE = b"a claim" * 400
 ES256, ED25519 = SigningAlgorithm.ES256, SigningAlgorithm.ED25519
-PATIENCE = 10.0
+PATIENCE = 30.0
 
 
 @pytest.fixture(params=BENCHES)

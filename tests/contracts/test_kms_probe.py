@@ -52,7 +52,7 @@ def pasted(text: str) -> list[Statement]:
 
 async def test_a_granted_key_passes(bench: Bench) -> None:
     arn = await bench.create("ECC_NIST_P256")
-    spki = (await bench.kms.get_public_key(handle(arn), timeout=10)).spki
+    spki = (await bench.kms.get_public_key(handle(arn), timeout=30)).spki
     report = await probe(bench, handle(await bench.point("media", arn)), spki=spki, least_privilege=True)
     assert report.least_privilege is not None
     checks = (report.get_public_key, report.sign, report.certificate, report.least_privilege)
@@ -77,7 +77,7 @@ async def test_what_is_denied_is_reported_apart(bench: Bench) -> None:
 
 async def test_without_a_public_key_the_certificate_tells_the_algorithm(bench: Bench) -> None:
     arn = await bench.create("ECC_NIST_P256")
-    spki = (await bench.kms.get_public_key(handle(arn), timeout=10)).spki
+    spki = (await bench.kms.get_public_key(handle(arn), timeout=30)).spki
     await bench.grant(arn, frozenset({"Sign"}))
     report = await probe(bench, handle(arn), spki=spki)
     assert (report.sign.outcome, report.algorithm, report.certificate.outcome) == (PASSED, ES256, UNKNOWN)
@@ -96,7 +96,7 @@ async def test_sign_is_not_asked_where_the_key_or_algorithm_is_unknown(bench: Be
 
 async def test_certificates_are_compared(bench: Bench) -> None:
     first, second = await bench.create("ECC_NIST_P256"), await bench.create("ECC_NIST_P256")
-    spki = (await bench.kms.get_public_key(handle(second), timeout=10)).spki
+    spki = (await bench.kms.get_public_key(handle(second), timeout=30)).spki
     assert (await probe(bench, handle(first), spki=spki)).certificate.reason is Reason.CertificateMismatch
     assert (await probe(bench, handle(first))).certificate.reason is Reason.CertificateMissing
 
@@ -178,8 +178,8 @@ async def test_a_role_is_assumed_for_one_key_only() -> None:
         grantee = Grantee(OWNERS_ROLE, session_tags(INSTALLATION, NAME), assumed_by=SIGNER_ROLE)
         put_role(bench, trust_statements(grantee, mine.external_id))
         await bench.put_policy(mine.arn, key_policy_statements(grantee, ES256))
-        answer = await bench.kms.sign(mine, ES256, message=b"claim", timeout=10)
-        spki = (await bench.kms.get_public_key(mine, timeout=10)).spki
+        answer = await bench.kms.sign(mine, ES256, message=b"claim", timeout=30)
+        spki = (await bench.kms.get_public_key(mine, timeout=30)).spki
         signatures.verify(load_der_public_key(spki), ES256, answer.signature, message=b"claim")
         foreign = dataclasses.replace(mine, name=other, external_id="byok:test:team/audio")
         denied = (await probe(bench, foreign, algorithm=ES256)).sign

@@ -194,7 +194,7 @@ def test_a_refusal_of_the_key_names_reason_message_and_remedy(cli: Cli, photo: P
 
 def test_what_may_pass_by_itself_has_a_status_of_its_own(cli: Cli, photo: Path, environment: FakeSigner) -> None:
     environment.failures.append(Refusal(Reason.KmsThrottled, "quota used up", retry_after=60))
-    ended = cli("sign", photo, "-r", "photo", "--in-place", "--timeout", 1, *AI)
+    ended = cli("sign", photo, "-r", "photo", "--in-place", "--timeout", 20, *AI)
     assert (ended.status, "KmsThrottled" in ended.out) == (3, True)
 
 
