@@ -72,7 +72,8 @@ def _details_of(trailers: Iterable[tuple[str, str | bytes]]) -> tuple[ErrorInfo,
 
 
 def _without_details(failure: Failure, address: str) -> SignerError:
-    if failure.code is grpc.StatusCode.UNAVAILABLE:
+    # A server that stops cancels what reached it too late; our own cancelling is told apart before this.
+    if failure.code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED):
         if _is_certificate_failure(failure.details):
             return SignerError(
                 Reason.ConfigurationInvalid,

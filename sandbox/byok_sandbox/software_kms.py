@@ -9,6 +9,7 @@ import uuid
 from dataclasses import dataclass
 
 from byok_api.algorithms import SigningAlgorithm, algorithms_of
+from byok_api.audit import Attempt, Outcome
 from byok_api.errors import Reason
 from byok_api.keypolicy import Grantee, session_tags
 from byok_api.references import KeyArn
@@ -18,8 +19,6 @@ from byok_signer.kms.errors import Action, KmsError, Verdict, verdict_for
 from byok_signer.kms.messages import Payload, payload_of_digest, payload_of_message, payload_of_nothing
 from byok_signer.kms.port import (
     Allowed,
-    Attempt,
-    AttemptOutcome,
     KeyDescription,
     KeyHandle,
     PublicKeyAnswer,
@@ -72,7 +71,7 @@ class KeyStore:
         """Find a key and a request id for an operation; KmsError as AWS KMS would refuse it."""
         action, request_id = Action(key.name, f"kms:{operation}", arn.text), str(uuid.uuid4())
         if timeout <= 0:
-            raise action.refused(Verdict(Reason.KmsDeadlineExceeded, AttemptOutcome.UNKNOWN), "no time was given")
+            raise action.refused(Verdict(Reason.KmsDeadlineExceeded, Outcome.UNKNOWN), "no time was given")
         stored = self._aliases.get(arn.text) or self._keys.get(arn.text)
         code = _refusal_of(stored, operation)
         if stored is None or code is not None:
@@ -109,7 +108,7 @@ def _refusal_of(stored: StoredKey | None, operation: str) -> str | None:
 
 def _refused(action: Action, code: str, request_id: str) -> KmsError:
     refusal = action.refused(verdict_for(code), code)
-    return refusal.with_attempts((Attempt(request_id, AttemptOutcome.FAILED),))
+    return refusal.with_attempts((Attempt(request_id, Outcome.FAILED),))
 
 
 @dataclass
@@ -170,5 +169,5 @@ class SoftwareKms:
             stored.material.sign, algorithm.facts.kms, payload.data, payload.message_type
         )
         der = signature if algorithm.facts.coordinate_size else b""
-        attempts = (Attempt(request_id, AttemptOutcome.SIGNED),)
+        attempts = (Attempt(request_id, Outcome.SIGNED),)
         return SignAnswer(p1363_from_der(der, algorithm) if der else signature, der, stored.arn, request_id, attempts)

@@ -17,9 +17,9 @@ from byok_signer.audit import AuditSink, FileAuditSink, StdoutAuditSink
 from byok_signer.authentication import JwtAuthenticator
 from byok_signer.decisions import Rules
 from byok_signer.edge import Edge
-from byok_signer.entries import Catalogue, KeyEntry, Refused
+from byok_signer.entries import Catalogue, KeyEntry, Refused, SigningEntry
 from byok_signer.folder import Folder, FolderCatalogue
-from byok_signer.http import serve_http
+from byok_signer.http import HttpServer, serve_http
 from byok_signer.jwks import FileKeys, IssuerKeys, UrlKeys
 from byok_signer.kms.aws import AwsKms
 from byok_signer.kms.config import KmsConfig
@@ -34,6 +34,7 @@ from byok_signer.settings_types import Stdout
 
 # Not __name__, which is __main__ here and no logger of ours.
 _LOG = logging.getLogger("byok_signer")
+_READY = "ready"
 
 
 def main() -> None:
@@ -59,7 +60,8 @@ async def serve(settings: Settings) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
     async with running(settings) as signer:
-        _LOG.info("serving", extra={"address": str(settings.listen), "port": signer.server.port})
+        ports = {"port": signer.server.port, "http_port": signer.http.port}
+        _LOG.info("serving", extra={"address": str(settings.listen), **ports})
         stop = asyncio.create_task(stopping.wait())
         await asyncio.wait((stop, signer.watching), return_when=asyncio.FIRST_COMPLETED)
         _LOG.info("stopping", extra={"grace_seconds": settings.drain_seconds})
@@ -73,6 +75,7 @@ class Running:
     """A signer that serves."""
 
     server: SignerServer
+    http: HttpServer
     watching: "asyncio.Task[None]"
     """Keeps the catalogue up to date; ends only by a bug."""
 
@@ -112,7 +115,7 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
         stack.push_async_callback(http.close)
         await server.start()
         stack.push_async_callback(server.stop, settings.drain_seconds)
-        yield Running(server, watching)
+        yield Running(server, http, watching)
 
 
 def _now() -> datetime:
@@ -138,15 +141,21 @@ def _counting(metrics: Metrics) -> Callable[[Catalogue], None]:
         objects: Counter[tuple[str, str]] = Counter()
         for kind, entries in (("ByokKey", catalogue.keys), ("SigningRecipe", catalogue.recipes)):
             for entry in entries.values():
-                objects[kind, "broken" if isinstance(entry, Refused) else "loaded"] += 1
+                objects[kind, _state_of(entry)] += 1
         not_after = {
             name: entry.chain.not_after.timestamp()
             for name, entry in catalogue.keys.items()
             if isinstance(entry, KeyEntry) and entry.chain is not None
         }
         metrics.catalogue_changed(objects, not_after)
+        _LOG.info("manifests read", extra={kind: n for (kind, state), n in objects.items() if state == _READY})
 
     return changed
+
+
+def _state_of(entry: KeyEntry | SigningEntry | Refused) -> str:
+    refused = entry.problem if isinstance(entry, KeyEntry) else entry
+    return refused.reason.name if isinstance(refused, Refused) else _READY
 
 
 def _audit_sink(settings: Settings) -> AuditSink:
@@ -163,7 +172,11 @@ def _issuer_keys(settings: Settings) -> IssuerKeys:
         return FileKeys(settings.token_jwks_file)
     if settings.token_jwks_url is None:
         raise AssertionError("settings name a file or a URL of the issuer's keys")
-    return UrlKeys(settings.token_jwks_url, ca_file=settings.token_jwks_ca_file, clock=time.monotonic)
+    try:
+        return UrlKeys(settings.token_jwks_url, ca_file=settings.token_jwks_ca_file, clock=time.monotonic)
+    except OSError as error:  # ssl.SSLError is one
+        path = settings.token_jwks_ca_file
+        raise SettingsError(f"--token-jwks-ca-file {path}: expected CA certificates in PEM: {error}") from None
 
 
 def _kms_config(settings: Settings) -> KmsConfig:
@@ -178,7 +191,7 @@ def _kms_config(settings: Settings) -> KmsConfig:
             role_arn=settings.aws_role,
         )
     except ValueError as error:
-        raise SettingsError(f"--aws-...: {error}") from None
+        raise SettingsError(f"--installation, --aws-endpoint or --aws-key-endpoints: {error}") from None
 
 
 def _unreadiness(audit: AuditSink, watching: "asyncio.Task[None]") -> Callable[[], Sequence[str]]:

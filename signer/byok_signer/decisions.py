@@ -270,7 +270,10 @@ def _recipe_entry(
 
     def find(name: ObjectName) -> SigningRecipe | None:
         found = inventory.recipes.get(name)
-        return found if isinstance(found, SigningRecipe) else None
+        if isinstance(found, Refused):
+            # Not None: a broken preset must not make room for a local recipe of its name.
+            raise found.refusal()
+        return found
 
     try:
         effective = resolve(recipe, find, presets_namespace=rules.presets_namespace, managed_key=rules.managed_key)

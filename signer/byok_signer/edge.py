@@ -19,6 +19,10 @@ from byok_signer.rpc_status import STATUS_DETAILS_KEY, status_of
 
 _LOG = logging.getLogger(__name__)
 _BEARER = "bearer "
+REQUEST_ID_KEY = "x-request-id"
+"""Trailing metadata entry of a refusal: by what log and audit trail know the call."""
+_STOPPING_RETRY_AFTER = 0.1
+"""Seconds."""
 _NO_DEADLINE = 3600.0
 """Seconds given to a call whose caller set no deadline; KMS gets far less, streams may last."""
 
@@ -34,6 +38,11 @@ class Edge:
         self._serving = 0
         self._idle = asyncio.Event()
         self._idle.set()
+        self._closing = False
+
+    def close(self) -> None:
+        """Refuse new calls from now on, so that their callers ask another signer (ShuttingDown)."""
+        self._closing = True
 
     async def idle(self) -> None:
         """Wait until no call is being served."""
@@ -55,24 +64,29 @@ class Edge:
         started, code = time.monotonic(), grpc.StatusCode.OK
         try:
             try:
+                self._check_open()
                 yield call
             except Refusal as refusal:
                 code = refusal.reason.facts.status
                 self.refused(refusal)
-                await _abort(context, refusal)
+                await _abort(context, refusal, call)
             except asyncio.CancelledError:
                 code = grpc.StatusCode.CANCELLED
                 raise
             except Exception:  # noqa: BLE001 - the last stop: the caller is told, the log has the traceback
                 code = grpc.StatusCode.INTERNAL
                 self.unforeseen(method)
-                await _abort(context, internal(call.request_id))
+                await _abort(context, internal(call.request_id), call)
         finally:
             self._serving -= 1
             if not self._serving:
                 self._idle.set()
             self._metrics.request_finished(method, code.name, time.monotonic() - started)
             request_id.reset(token)
+
+    def _check_open(self) -> None:
+        if self._closing:
+            raise shutting_down("call again, and another one answers")
 
     def refused(self, refusal: Refusal) -> None:
         """Count and log a refusal, of a call or of one item of a stream."""
@@ -82,6 +96,11 @@ class Edge:
     def unforeseen(self, method: str) -> None:
         """Log the exception being handled: a bug."""
         _LOG.exception("unforeseen error", extra={"method": method})
+
+
+def shutting_down(what_now: str) -> Refusal:
+    """Make the refusal of what comes, or is still open, when the signer stops."""
+    return Refusal(Reason.ShuttingDown, f"this signer is about to stop; {what_now}", retry_after=_STOPPING_RETRY_AFTER)
 
 
 def internal(identity: str) -> Refusal:
@@ -101,9 +120,9 @@ def call_of(context: Context) -> Call:
     return Call(uuid.uuid4().hex, token, deadline)
 
 
-async def _abort(context: Context, refusal: Refusal) -> NoReturn:
+async def _abort(context: Context, refusal: Refusal, call: Call) -> NoReturn:
     status = status_of(refusal)
-    await context.abort(
-        refusal.reason.facts.status, status.message, ((STATUS_DETAILS_KEY, status.SerializeToString()),)
-    )
+    # The id is no part of the status: two refusals that must not be told apart have the same status.
+    trailers = ((STATUS_DETAILS_KEY, status.SerializeToString()), (REQUEST_ID_KEY, call.request_id))
+    await context.abort(refusal.reason.facts.status, status.message, trailers)
     raise AssertionError("abort returned")

@@ -15,7 +15,7 @@ from typing import TextIO
 from byok_signer.settings_types import LogLevel
 
 request_id: ContextVar[str | None] = ContextVar("request_id", default=None)
-"""Id of the request being served, set by the server's interceptor; None outside of one."""
+"""Id of the request being served, set by `Edge`; None outside of one."""
 
 OURS = ("byok_signer", "byok_api")
 """Loggers that follow the chosen level."""

@@ -49,16 +49,18 @@ class Metrics:
         )
         self._unauthenticated = self._counter("unauthenticated", "Calls refused before the caller was known.")
         self._kms_seconds = _Children(
-            self._histogram("kms_seconds", "One call of KMS or STS.", "operation", "outcome").labels
+            self._histogram("kms_seconds", "What KMS was asked, retries included.", "operation", "outcome").labels
         )
         self._signatures = _Children(
             self._counter("signatures", "Signatures released, each verified and recorded.", "key", "recipe").labels
         )
         self._in_flight = self._gauge("in_flight", "Calls being served.")
         self._audit_lag = self._gauge("audit_lag_seconds", "Age of the oldest audit record that is not durable yet.")
-        self._objects = self._gauge("catalogue_objects", "Objects that the signer knows.", "kind", "state")
+        self._objects = self._gauge(
+            "catalogue_objects", "Objects that the signer knows: ready, or the reason why not.", "kind", "state"
+        )
         self._not_after = self._gauge(
-            "certificate_not_after_timestamp_seconds", "When a key's leaf certificate expires, unix time.", "key"
+            "certificate_not_after_timestamp_seconds", "When a key's certificate chain expires, unix time.", "key"
         )
 
     def request_started(self) -> None:
@@ -80,7 +82,7 @@ class Metrics:
         self._unauthenticated.inc()
 
     def kms_called(self, operation: str, outcome: str, seconds: float) -> None:
-        """Record one KMS or STS call: `operation` such as Sign, `outcome` ok or a Reason's name."""
+        """Record what KMS was asked for one signature: `operation` is Sign, `outcome` ok or a Reason's name."""
         self._kms_seconds[operation, outcome].observe(seconds)
 
     def signed(self, key: ObjectName, recipe: ObjectName) -> None:
@@ -92,7 +94,7 @@ class Metrics:
         self._audit_lag.set_function(lag)
 
     def catalogue_changed(self, objects: Mapping[tuple[str, str], int], not_after: Mapping[ObjectName, float]) -> None:
-        """Replace what is said of the catalogue: counts by (kind, loaded or broken), certificates' unix ends by key."""
+        """Replace what is said of the catalogue: counts by (kind, ready or reason), certificates' unix ends by key."""
         self._objects.clear()
         for labels, count in objects.items():
             self._objects.labels(*labels).set(count)

@@ -11,7 +11,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from byok_api import signatures
@@ -26,7 +26,6 @@ from byok_signer.bindings import KeyBindings
 from byok_signer.entries import Catalogue, SigningEntry
 from byok_signer.guard import CheckedClaim, check_claim, check_digest
 from byok_signer.kms.errors import KmsError
-from byok_signer.kms.port import Attempt as KmsAttempt
 from byok_signer.kms.port import KeyHandle, Kms, SignAnswer
 from byok_signer.metrics import Metrics
 
@@ -39,7 +38,7 @@ class Call:
     """One gRPC call, or one message of a stream."""
 
     request_id: str
-    token: str | None
+    token: str | None = field(repr=False)
     deadline: float
     """By the monotonic clock."""
 
@@ -234,7 +233,7 @@ class Pipeline:
         try:
             answer = await self._ask_kms(work)
             _verify(work, answer)
-            event = replace(event, key_arn=str(answer.key_arn), attempts=_attempts(answer.attempts))
+            event = replace(event, key_arn=str(answer.key_arn), attempts=answer.attempts)
         except Refusal as refusal:
             if isinstance(refusal, KmsError) and refusal.attempts:
                 await self._ports.audit.append(_failed(event, refusal))
@@ -318,14 +317,9 @@ def _refused(event: AuditEvent, refusal: Refusal) -> AuditEvent:
 
 
 def _failed(event: AuditEvent, refusal: KmsError) -> AuditEvent:
-    attempts = _attempts(refusal.attempts)
-    unknown = any(attempt.outcome is Outcome.UNKNOWN for attempt in attempts)
+    unknown = any(attempt.outcome is Outcome.UNKNOWN for attempt in refusal.attempts)
     outcome = Outcome.UNKNOWN if unknown else Outcome.FAILED
-    return replace(event, outcome=outcome, reason=refusal.reason.name, attempts=attempts)
-
-
-def _attempts(attempts: tuple[KmsAttempt, ...]) -> tuple[Attempt, ...]:
-    return tuple(Attempt(attempt.request_id, Outcome(attempt.outcome)) for attempt in attempts)
+    return replace(event, outcome=outcome, reason=refusal.reason.name, attempts=refusal.attempts)
 
 
 def _verify(work: _Work, answer: SignAnswer) -> None:

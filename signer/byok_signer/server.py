@@ -1,6 +1,7 @@
 """The gRPC server with everything in it: services, health, reflection, limits, and an orderly end."""
 
 import asyncio
+import contextlib
 from dataclasses import dataclass
 
 import grpc
@@ -84,11 +85,10 @@ class SignerServer:
     async def stop(self, grace: float) -> None:
         """Take no new calls, let those in flight end within `grace` seconds, then end them."""
         await self._health.enter_graceful_shutdown()
+        # Before grpc's own stop: that one cancels what comes too late, and a cancelled caller does not ask elsewhere.
+        self._services.edge.close()
         self._services.signer.end_streams()
-        stopping = asyncio.create_task(self._server.stop(grace))
-        idle = asyncio.create_task(self._services.edge.idle())
-        await asyncio.wait((stopping, idle), return_when=asyncio.FIRST_COMPLETED)
-        idle.cancel()
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._services.edge.idle(), grace)
         # Only health watchers and the last answers are left, and watchers never leave on their own.
         await self._server.stop(min(grace, _LAST_ANSWERS))
-        await stopping

@@ -12,7 +12,7 @@ from google.protobuf.message import DecodeError
 from byok_api.errors import ClaimRefusal, Reason, Refusal
 from byok_api.signer.v1 import signer_pb2 as pb
 from byok_signer.answers import signed_response
-from byok_signer.edge import Edge, internal
+from byok_signer.edge import Edge, internal, shutting_down
 from byok_signer.guard import SIZE_LIMIT
 from byok_signer.malformed import malformed
 from byok_signer.pipeline import Admission, Call, Pipeline
@@ -27,7 +27,6 @@ ID_LIMIT = 128
 LAST_ANSWERS = 5.0
 """Seconds that a caller has to take the last answers once its token has expired."""
 
-_STOPPING_RETRY_AFTER = 0.1
 
 Write = Callable[[pb.SignClaimsResponse], Awaitable[None]]
 """Sends a response and waits until there is room for the next."""
@@ -148,11 +147,7 @@ class ClaimStream:
 
 
 def _stopping() -> Refusal:
-    return Refusal(
-        Reason.ShuttingDown,
-        "this signer is about to stop; what was accepted is answered, send the rest on a new stream",
-        retry_after=_STOPPING_RETRY_AFTER,
-    )
+    return shutting_down("what was accepted is answered, send the rest on a new stream")
 
 
 def _expired() -> Refusal:

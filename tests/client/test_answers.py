@@ -113,3 +113,9 @@ def test_no_retry_outlives_the_deadline(attempt: int, remaining: float, chance: 
 def test_garbage_in_our_details_is_no_detail() -> None:
     trailer = status_of(Refusal(Reason.KmsThrottled, "x")).SerializeToString()
     assert bare(grpc.StatusCode.INTERNAL, "x", trailer.replace(b"KmsThrottled", b"\xff" * 12)).reason is Reason.Internal
+
+
+@pytest.mark.parametrize("code", [grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED])
+def test_a_call_that_no_signer_answered_may_be_tried_again(code: grpc.StatusCode) -> None:
+    error = error_of(Failure(code, "the server stopped", ()), "signer:8443")
+    assert (error.reason, error.is_transport_failure) == (Reason.SignerUnreachable, True)

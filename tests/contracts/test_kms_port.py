@@ -47,7 +47,7 @@ async def test_every_algorithm_signs_what_its_public_key_verifies(bench: Bench, 
     assert looked.algorithms == signatures.algorithms_for(public_key)
     assert (looked.key_spec, looked.key_usage) == (KEY_SPECS[algorithm], "SIGN_VERIFY")
     assert signed.key_arn == looked.key_arn == key.arn
-    assert [(attempt.request_id, attempt.outcome) for attempt in signed.attempts] == [(signed.request_id, "signed")]
+    assert [(attempt.kms_request_id, attempt.outcome) for attempt in signed.attempts] == [(signed.request_id, "signed")]
 
 
 @pytest.mark.parametrize("algorithm", [a for a in SigningAlgorithm if a.facts.hash_name])

@@ -147,3 +147,11 @@ def test_what_is_wrong_with_one_object_touches_no_other() -> None:
     catalogue = build_catalogue(inventory, RULES, now=NOW)
     assert catalogue.recipes[broken.name] is broken
     assert reason_of(catalogue) is None
+
+
+def test_a_broken_preset_makes_no_room_for_a_local_recipe_of_its_name() -> None:
+    preset = Refused(ObjectName(PRESETS, "house-v1"), Reason.RecipeInvalid, "house-v1 is broken")
+    local, child = recipe("media/house-v1"), recipe(extends="house-v1@1")
+    recipes = {found.name: found for found in (preset, local, child)}
+    catalogue = build_catalogue(Inventory({key().name: key()}, recipes), RULES, now=NOW)
+    assert {reason_of(catalogue, name) for name in (local.name, child.name)} == {Reason.RecipeInvalid}

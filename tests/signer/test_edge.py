@@ -10,12 +10,14 @@ import pytest
 from tests.support.claims import created_claim
 from tests.support.pki import identity
 from tests.support.refusals import refusal_of, told_by
-from tests.support.signer import Bench
+from tests.support.signer import Bench, until
 
 from byok_api import signatures
 from byok_api.algorithms import SigningAlgorithm
+from byok_api.audit import Kind
 from byok_api.errors import Reason, Refusal
 from byok_api.signer.v1 import signer_pb2 as pb
+from byok_signer.edge import REQUEST_ID_KEY
 from byok_signer.rpc_status import status_of
 
 ES256 = SigningAlgorithm.ES256
@@ -135,11 +137,19 @@ async def test_the_scheme_is_read_in_any_case(bench: Bench, scheme: str) -> None
     assert (await bench.signer.GetRecipe(pb.GetRecipeRequest(recipe="photo"), metadata=metadata)).name == "photo"
 
 
+async def test_a_refused_caller_is_told_the_id_that_the_audit_trail_knows_the_call_by(bench: Bench) -> None:
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await bench.sign(bench.request(b""))
+    (record,) = await bench.records(Kind.REFUSAL)
+    assert dict(caught.value.trailing_metadata())[REQUEST_ID_KEY] == record.request_id
+
+
 async def test_refusals_are_counted_by_method_and_reason(bench: Bench) -> None:
     await refusal_of(bench.sign(bench.request(b"")))
-    metrics = bench.metrics.exposition().decode()
-    assert 'byok_signer_refusals_total{reason="ClaimRefused"} 1.0' in metrics
-    assert 'byok_signer_requests_total{code="INVALID_ARGUMENT",method="SignClaim"} 1.0' in metrics
+    assert 'byok_signer_refusals_total{reason="ClaimRefused"} 1.0' in bench.metrics.exposition().decode()
+    # A call is counted once its answer has left.
+    counted = 'byok_signer_requests_total{code="INVALID_ARGUMENT",method="SignClaim"} 1.0'
+    await until(lambda: counted in bench.metrics.exposition().decode())
 
 
 @pytest.mark.parametrize("letter", ["x", "é", "漢", "\U0001f600", "\udcff", "\n", "%"])

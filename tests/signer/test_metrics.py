@@ -51,11 +51,11 @@ def test_audit_lag_is_asked_for_when_metrics_are_read() -> None:
 
 def test_what_left_the_catalogue_leaves_the_metrics() -> None:
     metrics = Metrics()
-    metrics.catalogue_changed({("ByokKey", "loaded"): 1, ("ByokKey", "broken"): 1}, {KEY: 1_800_000_000.0})
+    metrics.catalogue_changed({("ByokKey", "ready"): 1, ("ByokKey", "KeyDeactivated"): 1}, {KEY: 1_800_000_000.0})
     assert _value(metrics, "certificate_not_after_timestamp_seconds", key="media/studio") == 1_800_000_000.0
-    metrics.catalogue_changed({("ByokKey", "loaded"): 1}, {})
-    assert _value(metrics, "catalogue_objects", kind="ByokKey", state="loaded") == 1
-    assert _value(metrics, "catalogue_objects", kind="ByokKey", state="broken") is None
+    metrics.catalogue_changed({("ByokKey", "ready"): 1}, {})
+    assert _value(metrics, "catalogue_objects", kind="ByokKey", state="ready") == 1
+    assert _value(metrics, "catalogue_objects", kind="ByokKey", state="KeyDeactivated") is None
     assert _value(metrics, "certificate_not_after_timestamp_seconds", key="media/studio") is None
 
 

@@ -49,9 +49,8 @@ async def test_a_call_in_flight_is_answered_before_the_end_and_none_is_taken_aft
     answer = asyncio.ensure_future(bench.sign())
     await until(lambda: bench.kms.signed == 1)
     stopping = asyncio.create_task(bench.server.stop(DEADLINE))
-    with pytest.raises(grpc.aio.AioRpcError) as caught:
-        await call_for_ever(bench)
-    assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
+    told = await refusal_of(call_for_ever(bench))
+    assert (told.reason, told.retry_after is not None) == (Reason.ShuttingDown, True)
     bench.kms.gate.set()
     signatures.verify(identity(ES256).public_key, ES256, (await answer).signature, message=CLAIM)
     await stopping

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
+from byok_api.audit import Attempt, Outcome
 from byok_api.errors import Reason
 from byok_api.references import KeyArn
 from byok_signer.kms import answers
@@ -15,14 +16,14 @@ from byok_signer.kms.client import Identity, Request, SignedClient
 from byok_signer.kms.config import KmsConfig
 from byok_signer.kms.endpoints import Endpoints
 from byok_signer.kms.errors import Action, KmsError, Verdict
-from byok_signer.kms.port import Attempt, AttemptOutcome, KeyHandle
+from byok_signer.kms.port import KeyHandle
 from byok_signer.kms.transport import HttpAnswer
 
 T = TypeVar("T")
 
 _PAUSE = 0.05
 _DRY_RUN_DONE = frozenset({"DryRunOperationException"})
-_OUT_OF_TIME = Verdict(Reason.KmsDeadlineExceeded, AttemptOutcome.UNKNOWN)
+_OUT_OF_TIME = Verdict(Reason.KmsDeadlineExceeded, Outcome.UNKNOWN)
 
 Read = Callable[[Action, KeyArn, HttpAnswer, str], T]
 """Makes the result of a good answer and its request id; KmsError if it is not what KMS would say."""
@@ -107,9 +108,9 @@ class Caller:
                 raise request.action.answer_invalid("the answer has no request id, by which CloudTrail would know it")
             result = call.read(request.action, arn, answer, answer.request_id)
         except KmsError:
-            request.record(answer.request_id, AttemptOutcome.UNKNOWN)
+            request.record(answer.request_id, Outcome.UNKNOWN)
             raise
-        request.record(answer.request_id, AttemptOutcome.FAILED if call.dry_run else AttemptOutcome.SIGNED)
+        request.record(answer.request_id, Outcome.FAILED if call.dry_run else Outcome.SIGNED)
         return result
 
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Protocol
 
+from byok_api.audit import Attempt, Outcome
 from byok_signer.kms.endpoints import Endpoint
 from byok_signer.kms.errors import EXPIRED_CODES, OUTAGE, Action, Verdict, verdict_for
-from byok_signer.kms.port import Attempt, AttemptOutcome
 from byok_signer.kms.sigv4 import Credentials, RequestSigner
 from byok_signer.kms.transport import (
     AnswerTooLongError,
@@ -48,9 +48,9 @@ class Request:
     attempts: list[Attempt] = field(default_factory=list)
     """Every time this was sent and not answered well."""
 
-    def record(self, request_id: str | None, outcome: AttemptOutcome) -> None:
+    def record(self, request_id: str | None, outcome: Outcome) -> None:
         """Remember a request that was sent."""
-        self.attempts.append(Attempt(request_id, outcome if self.signs else AttemptOutcome.FAILED))
+        self.attempts.append(Attempt(request_id, outcome if self.signs else Outcome.FAILED))
 
 
 class SignedClient:
@@ -79,11 +79,11 @@ class SignedClient:
         try:
             return await self._send_once(request, credentials, deadline)
         except DisconnectedError:
-            request.record(None, AttemptOutcome.UNKNOWN)
+            request.record(None, Outcome.UNKNOWN)
         try:
             return await self._send_once(request, credentials, deadline)
         except DisconnectedError as error:
-            request.record(None, AttemptOutcome.UNKNOWN)
+            request.record(None, Outcome.UNKNOWN)
             raise request.action.refused(OUTAGE, str(error)) from error
 
     async def _send_once(self, request: Request, credentials: Credentials, deadline: float) -> HttpAnswer:
@@ -97,10 +97,10 @@ class SignedClient:
         except NotSentError as error:
             raise request.action.refused(OUTAGE, str(error)) from error
         except TransportError as error:
-            request.record(None, AttemptOutcome.UNKNOWN)
+            request.record(None, Outcome.UNKNOWN)
             raise request.action.refused(OUTAGE, str(error)) from error
         except AnswerTooLongError as error:
-            request.record(None, AttemptOutcome.UNKNOWN)
+            request.record(None, Outcome.UNKNOWN)
             raise request.action.answer_invalid("the answer is longer than any of KMS's") from error
 
 

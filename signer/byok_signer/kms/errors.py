@@ -8,9 +8,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
+from byok_api.audit import Attempt, Outcome
 from byok_api.errors import Reason, Refusal
 from byok_api.references import ObjectName
-from byok_signer.kms.port import Attempt, AttemptOutcome
 
 THROTTLED_RETRY_AFTER = 0.5
 """Seconds: KMS quotas are per second, so that half of one frees a good part (KMS Developer Guide, Request quotas)."""
@@ -36,7 +36,7 @@ class KmsError(Refusal):
     @property
     def request_id(self) -> str | None:
         """Request id of the last answer."""
-        return next((attempt.request_id for attempt in reversed(self.attempts) if attempt.request_id), None)
+        return next((attempt.kms_request_id for attempt in reversed(self.attempts) if attempt.kms_request_id), None)
 
     def with_attempts(self, attempts: tuple[Attempt, ...]) -> "KmsError":
         """Copy the refusal, with these attempts."""
@@ -50,7 +50,7 @@ class Verdict:
     """One row: what an error code means."""
 
     reason: Reason
-    outcome: AttemptOutcome
+    outcome: Outcome
     retry_after: float | None = None
 
     @property
@@ -59,14 +59,14 @@ class Verdict:
         return self.reason is Reason.KmsUnavailable
 
 
-THROTTLED = Verdict(Reason.KmsThrottled, AttemptOutcome.FAILED, THROTTLED_RETRY_AFTER)
-REFUSED_OUTAGE = Verdict(Reason.KmsUnavailable, AttemptOutcome.FAILED, OUTAGE_RETRY_AFTER)
-OUTAGE = Verdict(Reason.KmsUnavailable, AttemptOutcome.UNKNOWN, OUTAGE_RETRY_AFTER)
+THROTTLED = Verdict(Reason.KmsThrottled, Outcome.FAILED, THROTTLED_RETRY_AFTER)
+REFUSED_OUTAGE = Verdict(Reason.KmsUnavailable, Outcome.FAILED, OUTAGE_RETRY_AFTER)
+OUTAGE = Verdict(Reason.KmsUnavailable, Outcome.UNKNOWN, OUTAGE_RETRY_AFTER)
 """No answer, or one of an unknown code."""
 
 
 def _refused(reason: Reason) -> Verdict:
-    return Verdict(reason, AttemptOutcome.FAILED)
+    return Verdict(reason, Outcome.FAILED)
 
 
 # Codes of KMS (API reference, Sign, GetPublicKey and "Common errors") and, marked, of STS's query protocol.

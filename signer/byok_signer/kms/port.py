@@ -6,31 +6,12 @@ pass `tests/contracts/test_kms_*.py`.
 # ruff: noqa: ASYNC109 - a timeout here is spent over retries and replicas, and is told to KMS; a cancel scope is neither
 
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import Protocol
 
 from byok_api.algorithms import SigningAlgorithm
+from byok_api.audit import Attempt
 from byok_api.keypolicy import Grantee
 from byok_api.references import KeyArn, ObjectName
-
-
-class AttemptOutcome(StrEnum):
-    """What came of one `kms:Sign` request, as the audit record says it (design, section 8)."""
-
-    SIGNED = "signed"
-    """KMS made a signature, whether or not it was released."""
-    FAILED = "failed"
-    """KMS answered that it made none."""
-    UNKNOWN = "unknown"
-    """No answer, or none that tells: KMS may have made a signature."""
-
-
-@dataclass(frozen=True)
-class Attempt:
-    """One request that left this process; CloudTrail logs the same request id."""
-
-    request_id: str | None
-    outcome: AttemptOutcome
 
 
 def external_id_for(installation: str, name: ObjectName) -> str:

@@ -25,6 +25,7 @@ from tests.support.scripted_kms import (
 
 from byok_api import signatures
 from byok_api.algorithms import SigningAlgorithm
+from byok_api.audit import Attempt
 from byok_api.errors import Reason
 from byok_api.references import KeyArn, ObjectName
 from byok_signer.kms.aws import AwsKms
@@ -69,8 +70,8 @@ async def refusal_of(*script: Reply, key: KeyHandle = KEY, retries: int = 0) -> 
     return caught.value
 
 
-def outcomes(attempts: tuple[object, ...]) -> list[str]:
-    return [f"{getattr(attempt, 'request_id', '')}:{getattr(attempt, 'outcome', '')}" for attempt in attempts]
+def outcomes(attempts: tuple[Attempt, ...]) -> list[str]:
+    return [f"{attempt.kms_request_id}:{attempt.outcome}" for attempt in attempts]
 
 
 GARBAGE = {

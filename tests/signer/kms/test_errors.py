@@ -2,10 +2,10 @@
 
 import pytest
 
+from byok_api.audit import Outcome
 from byok_api.errors import Reason
 from byok_api.references import ObjectName
 from byok_signer.kms.errors import VERDICTS, Action, verdict_for
-from byok_signer.kms.port import AttemptOutcome
 
 TABLE = {
     "ThrottlingException": (Reason.KmsThrottled, True, "failed"),
@@ -52,5 +52,5 @@ def test_every_refusal_names_key_action_cause_and_remedy(code: str) -> None:
 
 
 def test_only_what_is_no_answer_may_have_left_a_signature() -> None:
-    unknown = {code for code, verdict in VERDICTS.items() if verdict.outcome is AttemptOutcome.UNKNOWN}
+    unknown = {code for code, verdict in VERDICTS.items() if verdict.outcome is Outcome.UNKNOWN}
     assert unknown == {"DependencyTimeoutException", "KMSInternalException"}
