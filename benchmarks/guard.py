@@ -14,6 +14,12 @@ import c2pa
 from cryptography.hazmat.primitives.asymmetric import rsa
 from rich.console import Console
 from rich.table import Table
+
+from byok_api.algorithms import SigningAlgorithm
+from byok_api.errors import ClaimRefusal
+from byok_signer.guard import SIZE_LIMIT, ClaimPolicy, cbor, check_claim, check_digest, envelope, recipe, structure
+from byok_signer.guard.checks import Check
+from byok_signer.guard.claim import Claim
 from tests.support.claims import (
     MEDIA,
     MEDIA_FOLDER,
@@ -26,12 +32,6 @@ from tests.support.claims import (
     sign,
 )
 from tests.support.pki import Identity, authority, certified, chain_of
-
-from byok_api.algorithms import SigningAlgorithm
-from byok_api.errors import ClaimRefusal
-from byok_signer.guard import SIZE_LIMIT, ClaimPolicy, cbor, check_claim, check_digest, envelope, recipe, structure
-from byok_signer.guard.checks import Check
-from byok_signer.guard.claim import Claim
 
 _ROUNDS = 150
 _CALLS = 50

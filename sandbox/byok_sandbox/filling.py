@@ -39,6 +39,11 @@ class Filled:
     recipes: Mapping[SigningAlgorithm, Mapping[str, ObjectName]]
     """Recipes by the name that they extend or have in the examples."""
 
+    @property
+    def count(self) -> int:
+        """How many recipes can sign: those above, and the one with a time stamp."""
+        return 1 + sum(map(len, self.recipes.values()))
+
 
 def fill(examples: Path, keys: Mapping[SigningAlgorithm, CertifiedKey], *, timestamp_url: str) -> Filled:
     """Fill in the examples, copy what is neither ByokKey nor SigningRecipe, and add a recipe with a time stamp."""

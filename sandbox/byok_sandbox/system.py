@@ -4,7 +4,6 @@ Everything lives in one folder: `manifests/` (the filled-in examples, watched by
 needs), `audit.jsonl`, `kms-events.jsonl` (as CloudTrail has them), `logs/`.
 """
 
-import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -13,8 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from byok_api.algorithms import SigningAlgorithm
-from byok_api.errors import Refusal
-from byok_client import ClientSettings, SignerClient
+from byok_client import ClientSettings
 from byok_sandbox import shipped
 from byok_sandbox.ca import SigningAuthority, TlsAuthority
 from byok_sandbox.filling import CertifiedKey, Filled, fill
@@ -33,7 +31,6 @@ SIGNER_ROLE = "arn:aws:iam::111122223333:role/byok-signer"
 CALLER = ServiceAccount("media", "media-job")
 OWNER = ServiceAccount("brand-keys", "key-owner")
 _CREDENTIALS_LIFETIME = 12 * 3600
-_CATALOGUE_LIMIT = 10.0
 
 
 @dataclass(frozen=True)
@@ -109,7 +106,8 @@ def running_sandbox(folder: Path, say: Say) -> Iterator[Sandbox]:
         say(f"filled in the examples: {folder / 'manifests'}")
 
         client = _client_of(signer, folder)
-        _wait_for_recipes(client, filled)
+        # The signer began with an empty folder of manifests, which it looks at twice a second.
+        signer.wait_for(signer.log, {"message": "manifests read", "SigningRecipe": filled.count})
         say(f"the signer serves at {client.address}")
         sandbox = Sandbox(
             folder=folder,
@@ -163,21 +161,6 @@ def _certified_key(owner: KeyOwner, algorithm: SigningAlgorithm, authority: Sign
     arn = owner.create_key(algorithm)
     owner.grant(arn, algorithm)
     return CertifiedKey(arn, algorithm, owner.certify(arn, algorithm, authority))
-
-
-def _wait_for_recipes(settings: ClientSettings, filled: Filled) -> None:
-    # The signer began with an empty folder of manifests, which it looks at twice a second.
-    deadline = time.monotonic() + _CATALOGUE_LIMIT
-    with SignerClient(settings) as client:
-        for recipe in (name for recipes in filled.recipes.values() for name in recipes.values()):
-            while True:
-                try:
-                    client.recipe(str(recipe))
-                    break
-                except Refusal:
-                    if time.monotonic() > deadline:
-                        raise
-                    time.sleep(0.05)
 
 
 def _start_signer(folder: Path, issuer: Issuer, control: ControlClient) -> Child:

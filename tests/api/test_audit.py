@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.support.trails import REFUSED, SIGNED, TIME, rehashed, trail
 
 from byok_api.audit import (
     ATTEMPTS_LIMIT,
@@ -27,6 +26,7 @@ from byok_api.audit import (
     start_chain,
     writer_id,
 )
+from tests.support.trails import REFUSED, SIGNED, TIME, rehashed, trail
 
 GOLDEN = Path(__file__).parents[1] / "data" / "audit" / "trail.jsonl"
 HEAD = Head("signer-a", 0, "ab" * 32)

@@ -4,10 +4,10 @@ from itertools import chain, zip_longest
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.support.trails import REFUSED, SIGNED, TIME, found, rehashed, trail, verdict
 
 from byok_api.audit import LINE_LIMIT, SEALED_LIMIT, TornLine, bounded_lines, read_record, seal, verify_chain
 from byok_api.audit.chain import CHAINS_LIMIT, FINDINGS_LIMIT
+from tests.support.trails import REFUSED, SIGNED, TIME, found, rehashed, trail, verdict
 
 LINES, HEAD = trail(5)
 CONTINUED = LINES + trail(3, "signer-b", predecessor=HEAD)[0]

@@ -7,13 +7,13 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.support import pki
-from tests.support.pki import NOW
 
 from byok_api.certificate_rules import Severity
 from byok_api.certificates import CHAIN_LENGTH_LIMIT, CHAIN_SIZE_LIMIT, lint, parse_chain
 from byok_api.errors import Reason, Refusal
 from byok_api.signatures import spki_sha256
+from tests.support import pki
+from tests.support.pki import NOW
 
 
 def test_a_chain_knows_its_leaf() -> None:

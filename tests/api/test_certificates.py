@@ -13,13 +13,13 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa, x25519
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
-from tests.support import pki, verdicts
-from tests.support.pki import NOW, Leaf, chain_of, extensions
 
 from byok_api.algorithms import SigningAlgorithm
 from byok_api.certificate_rules import CLAIM_SIGNING, DOCUMENT_SIGNING, RULES, Severity
 from byok_api.certificates import CertificateChain, Finding, lint
 from byok_sandbox import ca
+from tests.support import pki, verdicts
+from tests.support.pki import NOW, Leaf, chain_of, extensions
 
 TRUSTED, INVALID, REFUSED = "Trusted", "Invalid", verdicts.REFUSED
 Eku = ExtendedKeyUsageOID

@@ -2,11 +2,11 @@ from collections.abc import Mapping
 from typing import Any
 
 import pytest
-from tests.support.kinds import PRESETS, key
 
 from byok_api.consent import admits, check_required_recipe
 from byok_api.errors import Reason, Refusal
 from byok_api.references import ObjectName
+from tests.support.kinds import PRESETS, key
 
 
 def expressions(*given: tuple[str, str, list[str] | None]) -> dict[str, Any]:

@@ -3,13 +3,13 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from tests.support.kinds import KEY_ARN, key, manifest
 
 from byok_api.byokkey import ByokKey
 from byok_api.errors import Reason
 from byok_api.manifests import ManifestError, load_documents
 from byok_api.objects import Namespace, parse_object
 from byok_api.references import ObjectName
+from tests.support.kinds import KEY_ARN, key, manifest
 
 
 def findings(document: dict[str, Any]) -> dict[str, str]:

@@ -2,7 +2,6 @@ from typing import Any
 
 import pytest
 import yaml
-from tests.support.kinds import recipe
 
 from byok_api.errors import Reason
 from byok_api.manifests import ManifestError
@@ -10,6 +9,7 @@ from byok_api.objects import parse_object
 from byok_api.portable import FIELDS, export_recipe, import_recipe
 from byok_api.references import ObjectName
 from byok_api.signingrecipe import SigningRecipe
+from tests.support.kinds import recipe
 
 FULL: dict[str, Any] = {
     "id": "photo-v2",

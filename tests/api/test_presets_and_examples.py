@@ -1,7 +1,6 @@
 from pathlib import Path
 
 import pytest
-from tests.support.kinds import PRESETS, resolved
 
 from byok_api.byokkey import ByokKey
 from byok_api.consent import admits
@@ -11,6 +10,7 @@ from byok_api.objects import Namespace, Object, parse_object
 from byok_api.presets import RESERVED_NAMES, load_presets
 from byok_api.references import ObjectName
 from byok_api.signingrecipe import MediaType, SigningRecipe
+from tests.support.kinds import PRESETS, resolved
 
 ROOT = Path(__file__).parents[2]
 SHIPPED = load_presets(ROOT / "charts/byok-operator/presets", PRESETS)

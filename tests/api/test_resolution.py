@@ -5,7 +5,6 @@ from typing import Any
 
 import pytest
 import rfc8785
-from tests.support.kinds import PRESETS, recipe, resolved
 
 from byok_api.errors import Reason, Refusal
 from byok_api.inheritance import hashed_fields
@@ -15,6 +14,7 @@ from byok_api.presets import RESERVED_NAMES
 from byok_api.references import ObjectName
 from byok_api.resolution import EffectiveRecipe
 from byok_api.signingrecipe import KmsMode, MediaType, SigningRecipe
+from tests.support.kinds import PRESETS, recipe, resolved
 
 GOLDEN = Path(__file__).parent / "data" / "resolution"
 

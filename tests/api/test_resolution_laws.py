@@ -6,12 +6,12 @@ from typing import Any
 
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from tests.support.kinds import recipe, resolved
 
 from byok_api.assertions import KNOWN_NAMES
 from byok_api.errors import Reason, Refusal
 from byok_api.resolution import EffectiveRecipe
 from byok_api.signingrecipe import SigningRecipe
+from tests.support.kinds import recipe, resolved
 
 names = st.lists(st.sampled_from(KNOWN_NAMES), unique=True, max_size=4)
 labels = st.lists(st.sampled_from(["com.a", "com.b", "com.c", "com.d"]), unique=True)

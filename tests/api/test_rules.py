@@ -5,7 +5,6 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from tests.support.kinds import KEY_ARN, key, recipe
 
 from byok_api.byokkey import ByokKeySpec
 from byok_api.crds import KINDS, Kind, structural_schema
@@ -13,6 +12,7 @@ from byok_api.fields import Model, broken_transitions, duration, exactly_one
 from byok_api.inheritance import nested_model
 from byok_api.manifests import ManifestError
 from byok_api.signingrecipe import SigningRecipeSpec
+from tests.support.kinds import KEY_ARN, key, recipe
 
 MRK = "arn:aws:kms:eu-central-1:111122223333:key/mrk-0123456789abcdef0123456789abcdef"
 REPLICA = MRK.replace("eu-central-1", "eu-west-1")

@@ -4,10 +4,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.support.fake_signer import TOKEN, FakeSigner, serving
-from tests.support.media import MEDIA
 
 from byok_client import ClientSettings, SignerClient
+from tests.support.fake_signer import TOKEN, FakeSigner, serving
+from tests.support.media import MEDIA
 
 
 @pytest.fixture

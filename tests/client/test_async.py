@@ -6,14 +6,14 @@ from pathlib import Path
 
 import grpc
 import pytest
-from tests.support.fake_signer import FakeSigner, serving
-from tests.support.media import MEDIA
-from tests.support.pki import identity, trust_anchor
 
 from byok_api.algorithms import SigningAlgorithm
 from byok_api.errors import Reason, Refusal
 from byok_api.signer.v1 import signer_pb2
 from byok_client import AsyncSignerClient, ClientSettings, SignerError, Verdict
+from tests.support.fake_signer import FakeSigner, serving
+from tests.support.media import MEDIA
+from tests.support.pki import identity, trust_anchor
 
 JPEG = MEDIA["landscape.jpg"].path.read_bytes()
 GENERATED = {"ai_generated": True}

@@ -11,11 +11,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from tests.support.fake_signer import FakeSigner
-from tests.support.media import MEDIA, Sample
 
 from byok_api.errors import Reason, Refusal
 from byok_client import SignerClient
+from tests.support.fake_signer import FakeSigner
+from tests.support.media import MEDIA, Sample
 
 GENERATED = {"ai_generated": True}
 JPEG = MEDIA["landscape.jpg"].path.read_bytes()

@@ -7,14 +7,14 @@ from pathlib import Path
 
 import c2pa
 import pytest
-from tests.support.client_recipes import PLAIN
-from tests.support.fake_signer import FakeSigner
-from tests.support.pki import trust_anchor
 
 from byok_api.errors import Reason, Refusal
 from byok_api.shapes import SOURCE_TYPES
 from byok_api.signer.v1.signer_pb2 import SignClaimRequest, SignClaimResponse
 from byok_client import AsyncSignerClient, ClientSettings, SignerClient, SignerError, SigningCallback, Verdict
+from tests.support.client_recipes import PLAIN
+from tests.support.fake_signer import FakeSigner
+from tests.support.pki import trust_anchor
 
 CREATED = {"action": "c2pa.created", "digitalSourceType": SOURCE_TYPES["digitalCapture"]}
 

@@ -2,7 +2,6 @@ import json
 from pathlib import Path
 
 import pytest
-from tests.support.client_recipes import recipe
 
 from byok_api.assertions import ACTIONS_LABEL, ASSERTIONS, RECIPE_LABEL
 from byok_api.errors import Reason, Refusal
@@ -10,6 +9,7 @@ from byok_api.shapes import SOURCE_TYPES, Json
 from byok_client.composition import SETTINGS, compose
 from byok_client.reading import values_of
 from byok_client.recipes import Recipe
+from tests.support.client_recipes import recipe
 
 GOLDEN = Path(__file__).parents[1] / "data" / "manifests"
 MINIMAL: dict[str, Json] = {"digital_source_type": SOURCE_TYPES["digitalCapture"], "generator": "byok-client/9.9"}

@@ -8,7 +8,6 @@ from typing import Any
 
 import grpc
 import pytest
-from tests.support.fake_signer import TOKEN, FakeSigner, serving
 
 from byok_api.errors import Reason, Refusal
 from byok_api.signer.v1 import signer_pb2
@@ -17,6 +16,7 @@ from byok_client import ClientSettings, SignerClient, SignerError
 from byok_client.client import CHANNEL_OPTIONS
 from byok_client.settings import DEFAULT_TOKEN_FILE
 from byok_sandbox.ca import TlsAuthority
+from tests.support.fake_signer import TOKEN, FakeSigner, serving
 
 GENERATED = {"ai_generated": True}
 

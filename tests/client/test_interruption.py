@@ -8,10 +8,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.support.fake_signer import FakeSigner
 
 from byok_client import AsyncSignerClient, ClientSettings, SignerClient
 from byok_client.switch import CalledOff, Switch
+from tests.support.fake_signer import FakeSigner
 
 GENERATED = {"ai_generated": True}
 PATIENCE = 10

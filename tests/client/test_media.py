@@ -5,11 +5,11 @@ import os
 from pathlib import Path
 
 import pytest
-from tests.support.media import MEDIA, Sample
 
 from byok_api.errors import Reason, Refusal
 from byok_client.assets import SIZE_LIMIT, opened
 from byok_client.media import detect
+from tests.support.media import MEDIA, Sample
 
 
 def ftyp(brand: bytes) -> bytes:

@@ -5,13 +5,13 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.support.client_recipes import recipe
 
 from byok_api.assertions import ASSERTIONS, KNOWN_NAMES
 from byok_api.errors import Reason, Refusal
 from byok_api.shapes import SOURCE_TYPES, Json
 from byok_client.metadata import ASSISTED, GENERATED, Circumstances, settle
 from byok_client.recipes import Recipe
+from tests.support.client_recipes import recipe
 
 FRESH = Circumstances(datetime(2026, 1, 31, 12, tzinfo=UTC), "byok-client/9.9", has_parent=False)
 EDIT = Circumstances(FRESH.now, FRESH.client, has_parent=True)

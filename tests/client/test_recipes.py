@@ -1,6 +1,5 @@
-from tests.support.client_recipes import recipe
-
 from byok_client.recipes import CACHE_SECONDS, CACHE_SIZE, RecipeCache
+from tests.support.client_recipes import recipe
 
 
 class Clock:

@@ -4,14 +4,14 @@ import io
 from pathlib import Path
 
 import pytest
-from tests.support.fake_signer import FakeSigner, serving
-from tests.support.media import MEDIA
-from tests.support.pki import identity, trust_anchor
 
 from byok_api.algorithms import SigningAlgorithm
 from byok_api.errors import Reason, Refusal
 from byok_api.shapes import SOURCE_TYPES
 from byok_client import ClientSettings, SignerClient, Verdict
+from tests.support.fake_signer import FakeSigner, serving
+from tests.support.media import MEDIA
+from tests.support.pki import identity, trust_anchor
 
 GENERATED = {"ai_generated": True}
 

@@ -4,12 +4,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from tests.support.fake_signer import FakeSigner
-from tests.support.pki import NOW, authority, trust_anchor
 
 from byok_api.errors import Reason, Refusal
 from byok_client import AsyncSignerClient, ClientSettings, Verdict
 from byok_sandbox import tsa
+from tests.support.fake_signer import FakeSigner
+from tests.support.pki import NOW, authority, trust_anchor
 
 GENERATED = {"ai_generated": True}
 

@@ -7,8 +7,6 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.support.media import MEDIA, Sample
-from tests.support.pki import foreign_authority, trust_anchor
 
 from byok_api.assertions import ACTIONS_LABEL, KNOWN_NAMES, METADATA_LABEL, RECIPE_LABEL
 from byok_api.errors import Reason, Refusal
@@ -16,6 +14,8 @@ from byok_api.shapes import SOURCE_TYPES
 from byok_client import Severity, SignerClient, Verdict
 from byok_client.codes import EXPLANATIONS
 from byok_client.reading import values_of
+from tests.support.media import MEDIA, Sample
+from tests.support.pki import foreign_authority, trust_anchor
 
 GENERATED = {"ai_generated": True}
 

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError
-from tests.support.emulator import ACCOUNT, OTHER_ACCOUNT, Aws, code_of, message_of, running_emulator
 
 from byok_sandbox.kms.identities import AccessKey, Identity
+from tests.support.emulator import ACCOUNT, OTHER_ACCOUNT, Aws, code_of, message_of, running_emulator
 
 ADMINISTRATION = {
     "Sid": "Administration",

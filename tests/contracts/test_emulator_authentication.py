@@ -12,10 +12,10 @@ from botocore.auth import SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 from botocore.exceptions import ClientError
-from tests.support.emulator import REGION, Aws, code_of, message_of, running_emulator
 
 from byok_sandbox.kms.front import BODY_LIMIT
 from byok_sandbox.kms.identities import AccessKey
+from tests.support.emulator import REGION, Aws, code_of, message_of, running_emulator
 
 TARGET = "TrentService.ListKeys"
 JSON = "application/x-amz-json-1.1"

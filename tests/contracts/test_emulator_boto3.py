@@ -5,10 +5,10 @@ from collections.abc import Iterator
 import pytest
 from botocore.exceptions import ClientError
 from cryptography.hazmat.primitives.serialization import load_der_public_key
-from tests.support.emulator import OTHER_ACCOUNT, Aws, code_of, message_of, running_emulator
 
 from byok_api.algorithms import SigningAlgorithm, algorithms_of
 from byok_api.signatures import SignatureError, p1363_from_der, verify
+from tests.support.emulator import OTHER_ACCOUNT, Aws, code_of, message_of, running_emulator
 
 MESSAGE = b"what a claim could look like" * 20
 SPECS = (

@@ -5,7 +5,6 @@ from collections.abc import AsyncIterator
 
 import pytest
 from cryptography.hazmat.primitives.serialization import load_der_public_key
-from tests.support.kms_benches import BENCHES, Bench, handle
 
 from byok_api import signatures
 from byok_api.algorithms import SigningAlgorithm
@@ -14,6 +13,7 @@ from byok_api.references import KeyArn
 from byok_sandbox.owner import KEY_SPECS
 from byok_signer.kms.errors import KmsError
 from byok_signer.kms.port import KeyHandle, PublicKeyAnswer
+from tests.support.kms_benches import BENCHES, Bench, handle
 
 MESSAGE = b"a claim" * 400
 ES256, ED25519 = SigningAlgorithm.ES256, SigningAlgorithm.ED25519

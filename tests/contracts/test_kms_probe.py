@@ -6,8 +6,6 @@ from collections.abc import AsyncIterator
 
 import pytest
 from cryptography.hazmat.primitives.serialization import load_der_public_key
-from tests.support.kms_benches import BENCHES, INSTALLATION, NAME, SIGNER_ROLE, Bench, EmulatorBench, handle
-from tests.support.kms_benches import emulator_bench as emulator
 
 from byok_api import signatures
 from byok_api.algorithms import SigningAlgorithm
@@ -19,6 +17,8 @@ from byok_sandbox.kms.identities import Identity
 from byok_sandbox.kms.policies import parse_policy
 from byok_signer.kms.port import KeyHandle
 from byok_signer.probe import CheckOutcome, ProbeReport, ProbeRequest, probe_key
+from tests.support.kms_benches import BENCHES, INSTALLATION, NAME, SIGNER_ROLE, Bench, EmulatorBench, handle
+from tests.support.kms_benches import emulator_bench as emulator
 
 PASSED, FAILED, UNKNOWN = CheckOutcome.PASSED, CheckOutcome.FAILED, CheckOutcome.UNKNOWN
 ES256 = SigningAlgorithm.ES256

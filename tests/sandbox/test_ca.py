@@ -11,13 +11,13 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
-from tests.support import pki, verdicts
-from tests.support.pki import NOW
 
 from byok_api.algorithms import SigningAlgorithm
 from byok_api.certificates import lint
 from byok_sandbox import ca
 from byok_sandbox.csr import csr_for
+from tests.support import pki, verdicts
+from tests.support.pki import NOW
 
 SUBJECT = ca.name("Example Media", "held elsewhere")
 MEDIA = sorted(path for path in verdicts.MEDIA.iterdir() if path.suffix != ".md")

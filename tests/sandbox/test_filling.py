@@ -1,7 +1,6 @@
 from datetime import UTC, datetime
 
 import pytest
-from tests.support.pki import identity
 
 from byok_api.algorithms import SigningAlgorithm
 from byok_api.manifests import load_documents
@@ -12,6 +11,7 @@ from byok_sandbox.filling import CertifiedKey, Filled, fill
 from byok_signer.decisions import Rules, build_catalogue
 from byok_signer.entries import SigningEntry
 from byok_signer.folder import FileState, merge, read_state
+from tests.support.pki import identity
 
 ALGORITHMS = (SigningAlgorithm.ES256, SigningAlgorithm.PS384)
 PRESETS = "byok-system"

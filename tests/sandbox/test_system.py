@@ -13,7 +13,6 @@ import cbor2
 import grpc
 import pytest
 from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
-from tests.support.pki import foreign_authority
 
 from byok_api.algorithms import SigningAlgorithm
 from byok_api.errors import Reason, Refusal
@@ -23,6 +22,7 @@ from byok_sandbox.ca import TlsAuthority
 from byok_sandbox.demo import SAMPLES, DemoError, play
 from byok_sandbox.issuer import Issuer, ServiceAccount
 from byok_sandbox.system import CALLER, Sandbox, running_sandbox
+from tests.support.pki import foreign_authority
 
 PHOTO = shipped.examples() / "media" / "landscape.jpg"
 CREATED = {"digital_source_type": "digitalCreation"}

@@ -20,12 +20,12 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.support import pki, verdicts
-from tests.support.pki import NOW
 
 from byok_api.signatures import PublicKey
 from byok_sandbox import tsa
 from byok_sandbox.tsa import TimeStampAuthority
+from tests.support import pki, verdicts
+from tests.support.pki import NOW
 
 IMAGE = verdicts.MEDIA / "landscape.jpg"
 MESSAGE = b"what is stamped"

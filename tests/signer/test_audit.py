@@ -1,4 +1,3 @@
-# ruff: noqa: ASYNC240 - a test that blocks its event loop keeps nobody waiting
 import asyncio
 import os
 import resource
@@ -10,12 +9,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from tests.support.trails import REFUSED, SIGNED, trail
 
 from byok_api.audit import AuditId, AuditRecord, ChainReport, bounded_lines, read_record, verify_chain
 from byok_api.errors import Reason, Refusal
 from byok_signer.audit import FileAuditSink, read_head
 from byok_signer.audit import sinks as sinks_module
+from tests.support.trails import REFUSED, SIGNED, trail
 
 FRAGMENT = trail(1)[0][1][:100]
 
@@ -213,7 +212,7 @@ def test_a_second_signer_in_another_process_is_refused(path: Path) -> None:
         "import pathlib, sys; from byok_signer.audit import FileAuditSink\n"
         "sink = FileAuditSink(pathlib.Path(sys.argv[1])); print('held', flush=True); sys.stdin.read()"
     )
-    with subprocess.Popen(  # noqa: S603 - our own interpreter and code
+    with subprocess.Popen(
         [sys.executable, "-c", code, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     ) as other:
         assert other.stdout is not None
@@ -236,7 +235,7 @@ async def main():
     await asyncio.gather(*(call() for _ in range(20)))
 asyncio.run(main())
 """
-    with subprocess.Popen(  # noqa: S603 - our own interpreter and code
+    with subprocess.Popen(
         [sys.executable, "-c", code, str(path)], stdout=subprocess.PIPE, cwd=Path(__file__).parents[2]
     ) as signer:
         assert signer.stdout is not None

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import pytest
-from tests.support.trails import SIGNED
 
 from byok_api.audit import bounded_lines, verify_chain
 from byok_api.errors import Refusal
 from byok_signer.audit import StdoutAuditSink
 from byok_signer.audit import sinks as sinks_module
+from tests.support.trails import SIGNED
 
 Pipe = tuple[BinaryIO, BinaryIO]
 

@@ -5,9 +5,6 @@ from typing import Any
 
 import grpc.aio
 import pytest
-from tests.support.manifests import key_document, recipe_document
-from tests.support.refusals import refusal_of, status_in
-from tests.support.signer import Bench, catalogue_of
 
 from byok_api.errors import Reason, Refusal
 from byok_api.references import ObjectName
@@ -16,6 +13,9 @@ from byok_sandbox.issuer import ServiceAccount
 from byok_signer.authentication import Caller
 from byok_signer.authorization import authorize, authorize_probe
 from byok_signer.entries import Catalogue
+from tests.support.manifests import key_document, recipe_document
+from tests.support.refusals import refusal_of, status_in
+from tests.support.signer import Bench, catalogue_of
 
 STRANGER = ServiceAccount("other", "job")
 BOTH = {"allowedConsumers": {"namespaces": ["sports"]}}

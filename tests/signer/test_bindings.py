@@ -4,8 +4,6 @@ import asyncio
 from dataclasses import replace
 
 import pytest
-from tests.support.pki import certified, identity, new_key
-from tests.support.signer import WatchedKms
 
 from byok_api.algorithms import SigningAlgorithm
 from byok_api.errors import Reason, Refusal
@@ -15,6 +13,8 @@ from byok_sandbox.software_kms import KeyStore, StoredKey
 from byok_signer.bindings import KeyBindings, Pin
 from byok_signer.kms.errors import KmsError
 from byok_signer.kms.port import KeyHandle
+from tests.support.pki import certified, identity, new_key
+from tests.support.signer import WatchedKms
 
 ES256 = SigningAlgorithm.ES256
 OUTAGE = KmsError(Reason.KmsUnavailable, "out")

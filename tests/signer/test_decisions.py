@@ -6,8 +6,6 @@ from typing import Any
 
 import pytest
 from cryptography import x509
-from tests.support.manifests import PRESETS, key, recipe
-from tests.support.pki import NOW, Leaf, extensions, identity
 
 from byok_api.algorithms import SigningAlgorithm
 from byok_api.byokkey import ByokKey
@@ -17,6 +15,8 @@ from byok_api.signingrecipe import SigningRecipe
 from byok_sandbox.ca import pem_of
 from byok_signer.decisions import Rules, build_catalogue
 from byok_signer.entries import Catalogue, Inventory, Refused, SigningEntry
+from tests.support.manifests import PRESETS, key, recipe
+from tests.support.pki import NOW, Leaf, extensions, identity
 
 RULES = Rules(installation="test", presets_namespace=PRESETS)
 PHOTO = ObjectName("media", "photo")

@@ -7,10 +7,6 @@ from collections.abc import Iterator
 import grpc
 import grpc.aio
 import pytest
-from tests.support.claims import created_claim
-from tests.support.pki import identity
-from tests.support.refusals import refusal_of, told_by
-from tests.support.signer import Bench, until
 
 from byok_api import signatures
 from byok_api.algorithms import SigningAlgorithm
@@ -19,6 +15,10 @@ from byok_api.errors import Reason, Refusal
 from byok_api.signer.v1 import signer_pb2 as pb
 from byok_signer.edge import REQUEST_ID_KEY
 from byok_signer.rpc_status import status_of
+from tests.support.claims import created_claim
+from tests.support.pki import identity
+from tests.support.refusals import refusal_of, told_by
+from tests.support.signer import Bench, until
 
 ES256 = SigningAlgorithm.ES256
 LIMIT = 5 * 1024 * 1024

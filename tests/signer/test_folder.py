@@ -4,8 +4,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from tests.support.manifests import PRESETS, key_document, recipe_document, yaml_of
-from tests.support.pki import NOW
 
 from byok_api.byokkey import ByokKey
 from byok_api.errors import Reason
@@ -13,6 +11,8 @@ from byok_api.references import ObjectName
 from byok_signer.decisions import Rules
 from byok_signer.entries import Catalogue, Refused, SigningEntry
 from byok_signer.folder import FileState, Folder, FolderCatalogue, merge, read_state
+from tests.support.manifests import PRESETS, key_document, recipe_document, yaml_of
+from tests.support.pki import NOW
 
 KEY = ObjectName("media", "brand")
 PHOTO = ObjectName("media", "photo")

@@ -13,13 +13,13 @@ import pytest
 from aiohttp import web
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from jwt.algorithms import ECAlgorithm, OKPAlgorithm, RSAAlgorithm
-from tests.support.pki import NOW
 
 from byok_api.errors import Reason, Refusal
 from byok_sandbox.ca import TlsAuthority
 from byok_sandbox.issuer import Issuer
 from byok_signer import jwks
 from byok_signer.jwks import FileKeys, JwksError, UrlKeys, parse_jwks
+from tests.support.pki import NOW
 
 RSA_ALGORITHMS = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512")
 Jwk = dict[str, Any]

@@ -18,12 +18,6 @@ from typing import Any
 
 import grpc.aio
 import pytest
-from tests.support.claims import created_claim
-from tests.support.kms_stand_in import KmsStandIn, kms_stand_in
-from tests.support.manifests import KEY_ARN, recipe_document, yaml_of
-from tests.support.pki import identity
-from tests.support.refusals import refusal_of, status_in, told_by
-from tests.support.signer import DEADLINE, JOB, catalogue_of, certified_key, until
 
 from byok_api import signatures
 from byok_api.algorithms import SigningAlgorithm
@@ -35,6 +29,12 @@ from byok_api.signer.v1 import signer_pb2_grpc as rpc
 from byok_sandbox.ca import TlsAuthority
 from byok_sandbox.issuer import Issuer
 from byok_signer.entries import SigningEntry
+from tests.support.claims import created_claim
+from tests.support.kms_stand_in import KmsStandIn, kms_stand_in
+from tests.support.manifests import KEY_ARN, recipe_document, yaml_of
+from tests.support.pki import identity
+from tests.support.refusals import refusal_of, status_in, told_by
+from tests.support.signer import DEADLINE, JOB, catalogue_of, certified_key, until
 
 ES256 = SigningAlgorithm.ES256
 CLAIM = created_claim().sig_structure

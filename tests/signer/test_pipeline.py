@@ -8,11 +8,6 @@ from typing import Any
 
 import grpc.aio
 import pytest
-from tests.support.claims import MEDIA_FOLDER, created_claim, created_manifest, sign
-from tests.support.manifests import recipe_document
-from tests.support.pki import certified, identity, new_key, sign_der
-from tests.support.refusals import refusal_of
-from tests.support.signer import JOB, Bench, certified_key, until
 
 from byok_api import signatures
 from byok_api.algorithms import SigningAlgorithm
@@ -24,6 +19,11 @@ from byok_sandbox.issuer import ServiceAccount
 from byok_sandbox.kms.keys import SoftwareKey
 from byok_signer.kms.errors import KmsError
 from byok_signer.kms.port import SignAnswer
+from tests.support.claims import MEDIA_FOLDER, created_claim, created_manifest, sign
+from tests.support.manifests import recipe_document
+from tests.support.pki import certified, identity, new_key, sign_der
+from tests.support.refusals import refusal_of
+from tests.support.signer import JOB, Bench, certified_key, until
 
 ES256, ED25519 = SigningAlgorithm.ES256, SigningAlgorithm.ED25519
 CLAIM = created_claim().sig_structure

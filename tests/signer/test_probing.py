@@ -5,10 +5,6 @@ from datetime import timedelta
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
-from tests.support.manifests import key_document
-from tests.support.pki import Leaf, certified, extensions, identity, new_key
-from tests.support.refusals import refusal_of
-from tests.support.signer import JOB, Bench, certified_key
 
 from byok_api.algorithms import SigningAlgorithm
 from byok_api.audit import Kind
@@ -18,6 +14,10 @@ from byok_api.signer.v1 import signer_pb2 as pb
 from byok_sandbox.ca import pem_of
 from byok_sandbox.software_kms import SIGNER
 from byok_signer.kms.errors import KmsError
+from tests.support.manifests import key_document
+from tests.support.pki import Leaf, certified, extensions, identity, new_key
+from tests.support.refusals import refusal_of
+from tests.support.signer import JOB, Bench, certified_key
 
 ES256 = SigningAlgorithm.ES256
 PASSED, FAILED, UNKNOWN = pb.ProbeResult.PASSED, pb.ProbeResult.FAILED, pb.ProbeResult.UNKNOWN

@@ -8,10 +8,6 @@ import grpc
 import grpc.aio
 import pytest
 from grpc_health.v1 import health_pb2
-from tests.support.claims import created_claim
-from tests.support.pki import identity
-from tests.support.refusals import refusal_of
-from tests.support.signer import DEADLINE, Bench, until
 
 from byok_api import signatures
 from byok_api.algorithms import SigningAlgorithm
@@ -21,6 +17,10 @@ from byok_api.signer.v1 import signer_pb2 as pb
 from byok_signer.server import SignerServer
 from byok_signer.settings import SettingsError
 from byok_signer.settings_types import TcpAddress, UnixSocket
+from tests.support.claims import created_claim
+from tests.support.pki import identity
+from tests.support.refusals import refusal_of
+from tests.support.signer import DEADLINE, Bench, until
 
 ES256 = SigningAlgorithm.ES256
 CLAIM = created_claim().sig_structure

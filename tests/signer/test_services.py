@@ -7,17 +7,17 @@ import pytest
 from google.protobuf.descriptor_pb2 import FileDescriptorProto
 from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha.reflection_pb2 import ServerReflectionRequest, ServerReflectionResponse
-from tests.support.claims import created_claim
-from tests.support.manifests import recipe_document
-from tests.support.pki import Identity, identity
-from tests.support.refusals import refusal_of
-from tests.support.signer import Bench, certified_key
 
 from byok_api import signatures
 from byok_api.algorithms import SigningAlgorithm
 from byok_api.audit import Kind, Outcome
 from byok_api.errors import Reason
 from byok_api.signer.v1 import signer_pb2 as pb
+from tests.support.claims import created_claim
+from tests.support.manifests import recipe_document
+from tests.support.pki import Identity, identity
+from tests.support.refusals import refusal_of
+from tests.support.signer import Bench, certified_key
 
 ES256, ED25519 = SigningAlgorithm.ES256, SigningAlgorithm.ED25519
 CLAIM = created_claim().sig_structure

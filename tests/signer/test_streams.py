@@ -11,11 +11,6 @@ from typing import TYPE_CHECKING
 
 import grpc.aio
 import pytest
-from tests.support.claims import created_claim
-from tests.support.manifests import recipe_document
-from tests.support.pki import identity
-from tests.support.refusals import refusal_of, told_by
-from tests.support.signer import DEADLINE, JOB, Bench, certified_key, until
 
 from byok_api import signatures
 from byok_api.algorithms import SigningAlgorithm
@@ -24,6 +19,11 @@ from byok_api.errors import Reason, Refusal
 from byok_api.signer.v1 import signer_pb2 as pb
 from byok_signer.pipeline import Call
 from byok_signer.streams import IN_FLIGHT_LIMIT, ITEMS_LIMIT, ClaimStream
+from tests.support.claims import created_claim
+from tests.support.manifests import recipe_document
+from tests.support.pki import identity
+from tests.support.refusals import refusal_of, told_by
+from tests.support.signer import DEADLINE, JOB, Bench, certified_key, until
 
 if TYPE_CHECKING:
     OpenCall = grpc.aio.StreamStreamCall[pb.SignClaimsRequest, pb.SignClaimsResponse]

@@ -10,12 +10,12 @@ from typing import Any
 
 import c2pa
 import cbor2
-from tests.support.pki import Identity, identity
 
 from byok_api.algorithms import SigningAlgorithm
 from byok_api.assertions import ACTIONS_LABEL, RECIPE_LABEL, STANDARD_LABELS
 from byok_signer.guard import ClaimPolicy
 from byok_signer.guard.policy import TABLE_LABELS
+from tests.support.pki import Identity, identity
 
 MEDIA_FOLDER = Path(__file__).parents[2] / "examples" / "media"
 MEDIA: Mapping[str, str] = MappingProxyType(

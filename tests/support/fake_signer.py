@@ -13,12 +13,12 @@ from typing import NoReturn
 
 import cbor2
 import grpc
-from tests.support.pki import Identity, identity
 
 from byok_api.errors import Refusal
 from byok_api.signer.v1 import signer_pb2
 from byok_sandbox.ca import TlsAuthority
 from byok_signer.rpc_status import STATUS_DETAILS_KEY, status_of
+from tests.support.pki import Identity, identity
 
 TOKEN = "token-of-the-test"
 HASH = hashlib.sha256(b"{}").hexdigest()

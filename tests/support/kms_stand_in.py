@@ -7,11 +7,11 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from aiohttp import web
-from tests.support.manifests import KEY_ARN
-from tests.support.pki import identity
 
 from byok_api.algorithms import SigningAlgorithm
 from byok_sandbox.kms.keys import SoftwareKey
+from tests.support.manifests import KEY_ARN
+from tests.support.pki import identity
 
 
 class KmsStandIn:

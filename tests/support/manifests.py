@@ -4,12 +4,12 @@ from copy import deepcopy
 from typing import Any
 
 import yaml
-from tests.support.pki import Identity, identity
 
 from byok_api.byokkey import ByokKey
 from byok_api.objects import Object, parse_object
 from byok_api.signingrecipe import SigningRecipe
 from byok_sandbox.ca import pem_of
+from tests.support.pki import Identity, identity
 
 KEY_ARN = "arn:aws:kms:eu-central-1:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab"
 PRESETS = "byok-system"

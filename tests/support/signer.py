@@ -13,9 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import grpc.aio
-from tests.support.claims import created_claim
-from tests.support.manifests import PRESETS, key_document, parsed, pem_of_identity, recipe_document
-from tests.support.pki import NOW, Identity, identity
 
 from byok_api.algorithms import SigningAlgorithm
 from byok_api.audit import AuditEvent, AuditId, ChainStart, Kind, read_record, verify_chain
@@ -42,6 +39,9 @@ from byok_signer.probing import Prober
 from byok_signer.server import Services, SignerServer
 from byok_signer.services import KeyProbeService, SignerService
 from byok_signer.settings import Settings, read_settings
+from tests.support.claims import created_claim
+from tests.support.manifests import PRESETS, key_document, parsed, pem_of_identity, recipe_document
+from tests.support.pki import NOW, Identity, identity
 
 JOB = ServiceAccount("media", "job")
 PHOTO = ObjectName("media", "photo")

@@ -6,6 +6,7 @@ import mimetypes
 from pathlib import Path
 
 import c2pa
+
 from tests.support.pki import Identity
 
 MEDIA = Path(__file__).parents[2] / "examples" / "media"

@@ -88,6 +88,6 @@ def _text(name: ObjectName, found: ProbeKeyResponse) -> list[Line]:
     statements = dict.fromkeys(r.missing_statement for r in _checks(found).values() if r.missing_statement)
     if statements:
         lines.append(Line("Add to the key policy's Statement:"))
-        # Line by line: a statement is pasted, so its own line breaks must stay.
-        lines += [Line(line) for statement in statements for line in statement.splitlines()]
+        # Line by line: statements are pasted, so their own line breaks must stay.
+        lines += [Line(line) for line in ",\n".join(statements).splitlines()]
     return lines

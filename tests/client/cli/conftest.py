@@ -3,10 +3,10 @@
 from pathlib import Path
 
 import pytest
-from tests.support.command_line import Cli, Ended
-from tests.support.fake_signer import FakeSigner
 
 from byok_client.cli.app import run
+from tests.support.command_line import Cli, Ended
+from tests.support.fake_signer import FakeSigner
 
 
 @pytest.fixture

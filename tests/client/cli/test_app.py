@@ -11,14 +11,14 @@ from pathlib import Path
 
 import pytest
 import typer
-from tests.support.command_line import Cli
-from tests.support.fake_signer import serving
 
 from byok_api.errors import Reason, Refusal
 from byok_client.cli.app import build
 from byok_client.cli.commands import plugins
 from byok_client.cli.exits import MEANINGS, Exit, worst
 from byok_sandbox.ca import TlsAuthority
+from tests.support.command_line import Cli
+from tests.support.fake_signer import serving
 
 LEAVES = [
     ("sign",),

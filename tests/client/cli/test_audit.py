@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from tests.support.command_line import Cli
 from tests.support.trails import trail
 

@@ -8,14 +8,14 @@ from pathlib import Path
 import pytest
 import yaml
 from cryptography.hazmat.primitives.serialization import Encoding
-from tests.support.command_line import Cli
-from tests.support.fake_probe import FakeProbe, probing
-from tests.support.pki import NOW, Leaf, identity
 
 from byok_api.algorithms import SigningAlgorithm
 from byok_api.certificates import CertificateChain
 from byok_api.errors import Reason
 from byok_api.signer.v1.signer_pb2 import ProbeKeyResponse, ProbeResult
+from tests.support.command_line import Cli
+from tests.support.fake_probe import FakeProbe, probing
+from tests.support.pki import NOW, Leaf, identity
 
 PASSED = ProbeResult(outcome=ProbeResult.PASSED, kms_request_id="req-1")
 STATEMENT = json.dumps({"Sid": "ByokSignerSigns", "Effect": "Allow", "Action": "kms:Sign", "Resource": "*"}, indent=2)

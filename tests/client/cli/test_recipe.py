@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+
 from tests.support.command_line import Cli
 
 PRESETS = Path(__file__).parents[3] / "charts" / "byok-operator" / "presets"

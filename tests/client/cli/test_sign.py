@@ -9,13 +9,13 @@ import threading
 from pathlib import Path
 
 import pytest
-from tests.support.command_line import Cli, names_below
-from tests.support.fake_signer import FakeSigner
-from tests.support.pki import trust_anchor
 
 from byok_api.errors import Reason, Refusal
 from byok_client import Verdict, VerificationResult
 from byok_client.verification import verify_asset
+from tests.support.command_line import Cli, names_below
+from tests.support.fake_signer import FakeSigner
+from tests.support.pki import trust_anchor
 
 AI = ("-m", "ai_generated=true")
 

@@ -3,10 +3,10 @@
 from pathlib import Path
 
 import pytest
-from tests.support.command_line import Cli
-from tests.support.pki import ORGANIZATION, foreign_authority, trust_anchor
 
 from byok_client import SignerClient
+from tests.support.command_line import Cli
+from tests.support.pki import ORGANIZATION, foreign_authority, trust_anchor
 
 
 @pytest.fixture

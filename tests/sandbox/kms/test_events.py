@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 from botocore.exceptions import ClientError
-from tests.support.emulator import ACCOUNT, REGION, Aws, running_emulator
 
 from byok_sandbox.kms.events import EventLog, Happening, Origin
 from byok_sandbox.kms.identities import Caller, Identity
+from tests.support.emulator import ACCOUNT, REGION, Aws, running_emulator
 
 
 @pytest.fixture

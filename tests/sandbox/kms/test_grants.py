@@ -4,9 +4,9 @@ from collections.abc import Iterator
 
 import pytest
 from botocore.exceptions import ClientError
-from tests.support.emulator import ACCOUNT, OTHER_ACCOUNT, Aws, code_of, running_emulator
 
 from byok_sandbox.kms.identities import AccessKey
+from tests.support.emulator import ACCOUNT, OTHER_ACCOUNT, Aws, code_of, running_emulator
 
 
 @pytest.fixture(scope="module")

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError
-from tests.support.emulator import ACCOUNT, OTHER_ACCOUNT, Aws, code_of, running_emulator
 
 from byok_sandbox.kms.identities import AccessKey
+from tests.support.emulator import ACCOUNT, OTHER_ACCOUNT, Aws, code_of, running_emulator
 
 SIGNER = f"arn:aws:iam::{ACCOUNT}:role/signer"
 OWNER = f"arn:aws:iam::{OTHER_ACCOUNT}:role/owner"

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import cbor2
-from tests.support.claims import CapturedClaim, Parts, assembled
 
 from byok_api.errors import Reason
 from byok_signer.guard import ClaimPolicy
+from tests.support.claims import CapturedClaim, Parts, assembled
 
 Make = Callable[[CapturedClaim], bytes]
 Fields = dict[str, Any]

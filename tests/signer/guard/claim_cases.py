@@ -1,6 +1,7 @@
 """What a claim may not be or contain, whatever the recipe."""
 
 import c2pa
+
 from tests.signer.guard.cases import (
     Case,
     Fields,

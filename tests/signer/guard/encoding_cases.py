@@ -1,8 +1,7 @@
 """What no layer's CBOR may look like."""
 
-from tests.signer.guard.cases import Case, claim_bytes, header_bytes, with_fields
-
 from byok_signer.guard.cbor import DEPTH_LIMIT
+from tests.signer.guard.cases import Case, claim_bytes, header_bytes, with_fields
 
 ENCODING_CASES = (
     Case("well-formed", "an empty message", lambda _: b""),

@@ -4,13 +4,13 @@ from dataclasses import replace
 from typing import Any
 
 import cbor2
-from tests.signer.guard.cases import Case, header, header_bytes, parts
-from tests.support.claims import Parts, created_claim
-from tests.support.pki import certified, identity, new_key
 
 from byok_api.algorithms import SigningAlgorithm
 from byok_api.errors import Reason
 from byok_signer.guard import SIZE_LIMIT, ClaimPolicy
+from tests.signer.guard.cases import Case, header, header_bytes, parts
+from tests.support.claims import Parts, created_claim
+from tests.support.pki import certified, identity, new_key
 
 _ALG, _X5CHAIN = 1, 33
 

@@ -3,6 +3,9 @@
 from collections.abc import Callable
 from dataclasses import replace
 
+from byok_api.assertions import RECIPE_LABEL
+from byok_api.errors import Reason
+from byok_signer.guard import ClaimPolicy
 from tests.signer.guard.cases import (
     Case,
     Make,
@@ -13,10 +16,6 @@ from tests.signer.guard.cases import (
     moved_to_gathered,
     unchanged,
 )
-
-from byok_api.assertions import RECIPE_LABEL
-from byok_api.errors import Reason
-from byok_signer.guard import ClaimPolicy
 
 _DISCLOSURE = "dev.byok.deepfake_disclosure"
 

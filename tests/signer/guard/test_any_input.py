@@ -8,12 +8,12 @@ import cbor2
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
-from tests.signer.guard.cases import hashed
-from tests.support.claims import CapturedClaim, Parts, assembled, created_claim, edited_claim
 
 from byok_api.algorithms import SigningAlgorithm
 from byok_api.errors import ClaimRefusal
 from byok_signer.guard import SIZE_LIMIT, CheckedClaim, check_claim, check_digest
+from tests.signer.guard.cases import hashed
+from tests.support.claims import CapturedClaim, Parts, assembled, created_claim, edited_claim
 
 LIMIT_SECONDS = 0.005
 

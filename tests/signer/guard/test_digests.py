@@ -1,10 +1,10 @@
 import pytest
-from tests.signer.guard.digest_cases import DIGEST_CASES, DigestCase
-from tests.support.claims import created_claim
 
 from byok_api.algorithms import SigningAlgorithm
 from byok_api.errors import ClaimRefusal, Reason
 from byok_signer.guard import check_claim, check_digest
+from tests.signer.guard.digest_cases import DIGEST_CASES, DigestCase
+from tests.support.claims import created_claim
 
 WITH_DIGEST = [algorithm for algorithm in SigningAlgorithm if algorithm.facts.digest_size]
 

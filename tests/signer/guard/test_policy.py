@@ -2,8 +2,6 @@
 
 import cbor2
 import pytest
-from tests.support.claims import created_claim, policy_of
-from tests.support.pki import Identity, chain_of, identity
 
 from byok_api.algorithms import SigningAlgorithm
 from byok_api.objects import parse_object
@@ -12,6 +10,8 @@ from byok_api.signingrecipe import SigningRecipe
 from byok_signer.guard import ClaimPolicy, check_claim, policy_for
 from byok_signer.guard.checks import run
 from byok_signer.guard.envelope import HEADER_CHECKS, HEADER_SHAPE, header_of
+from tests.support.claims import created_claim, policy_of
+from tests.support.pki import Identity, chain_of, identity
 
 
 def policy(**c2pa: object) -> ClaimPolicy:

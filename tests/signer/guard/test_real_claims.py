@@ -8,6 +8,9 @@ from dataclasses import replace
 import c2pa
 import cbor2
 import pytest
+
+from byok_api.algorithms import SigningAlgorithm
+from byok_signer.guard import check_claim
 from tests.signer.guard.cases import more_created
 from tests.support.claims import (
     MEDIA,
@@ -22,9 +25,6 @@ from tests.support.claims import (
     sign,
 )
 from tests.support.pki import Identity, chain_of, identity
-
-from byok_api.algorithms import SigningAlgorithm
-from byok_signer.guard import check_claim
 
 every_algorithm = pytest.mark.parametrize("algorithm", SigningAlgorithm)
 every_medium = pytest.mark.parametrize("media", MEDIA)

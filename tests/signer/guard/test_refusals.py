@@ -1,6 +1,9 @@
 """Every check has cases that it, and no earlier one, refuses."""
 
 import pytest
+
+from byok_api.errors import ClaimRefusal
+from byok_signer.guard import CHECK_NAMES, check_claim
 from tests.signer.guard.cases import Case
 from tests.signer.guard.claim_cases import CLAIM_CASES
 from tests.signer.guard.digest_cases import DIGEST_CASES
@@ -8,9 +11,6 @@ from tests.signer.guard.encoding_cases import ENCODING_CASES
 from tests.signer.guard.envelope_cases import ENVELOPE_CASES
 from tests.signer.guard.recipe_cases import RECIPE_CASES
 from tests.support.claims import created_claim
-
-from byok_api.errors import ClaimRefusal
-from byok_signer.guard import CHECK_NAMES, check_claim
 
 CASES = (*ENVELOPE_CASES, *ENCODING_CASES, *CLAIM_CASES, *RECIPE_CASES)
 

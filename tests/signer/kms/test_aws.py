@@ -10,6 +10,17 @@ from contextlib import asynccontextmanager
 import pytest
 from botocore.credentials import Credentials as BotocoreCredentials
 from cryptography.hazmat.primitives.asymmetric import ec
+
+from byok_api import signatures
+from byok_api.algorithms import SigningAlgorithm
+from byok_api.audit import Attempt
+from byok_api.errors import Reason
+from byok_api.references import KeyArn, ObjectName
+from byok_signer.kms.aws import AwsKms
+from byok_signer.kms.config import KmsConfig
+from byok_signer.kms.errors import KmsError
+from byok_signer.kms.port import KeyHandle
+from byok_signer.kms.transport import ANSWER_LIMIT
 from tests.support.scripted_kms import (
     HANG,
     Reply,
@@ -22,17 +33,6 @@ from tests.support.scripted_kms import (
     scripted_server,
     signing_reply,
 )
-
-from byok_api import signatures
-from byok_api.algorithms import SigningAlgorithm
-from byok_api.audit import Attempt
-from byok_api.errors import Reason
-from byok_api.references import KeyArn, ObjectName
-from byok_signer.kms.aws import AwsKms
-from byok_signer.kms.config import KmsConfig
-from byok_signer.kms.errors import KmsError
-from byok_signer.kms.port import KeyHandle
-from byok_signer.kms.transport import ANSWER_LIMIT
 
 ES256 = SigningAlgorithm.ES256
 PRIVATE_KEY = ec.generate_private_key(ec.SECP256R1())
