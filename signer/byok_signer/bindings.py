@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from byok_api.errors import Reason, Refusal
 from byok_api.references import ObjectName
 from byok_api.signatures import spki_sha256_of_der
+from byok_signer.entries import Pin
 from byok_signer.kms.port import KeyHandle, Kms
 
 # What says nothing about the key: what was seen before stands until it is stale.
@@ -18,18 +19,6 @@ _OUTAGES = frozenset({Reason.KmsUnavailable, Reason.KmsThrottled, Reason.KmsDead
 _LOOK_TIMEOUT = 5.0
 _PAUSE = 10.0
 """Seconds between two looks while KMS cannot be asked, so that not every call waits for one."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Pin:
-    """What a ByokKey must turn out to be: the key behind `handle` has the public key `spki_sha256`."""
-
-    handle: KeyHandle
-    spki_sha256: str
-    recheck_after: float
-    """Seconds after which KMS is asked again."""
-    stale_after: float
-    """Seconds for which the last answer stands while KMS cannot be asked."""
 
 
 @dataclass(frozen=True)

@@ -20,8 +20,7 @@ from byok_api.references import KeyArn, ObjectName
 from byok_api.resolution import EffectiveRecipe, resolve
 from byok_api.signatures import algorithms_for
 from byok_api.signingrecipe import SigningRecipe
-from byok_signer.bindings import Pin
-from byok_signer.entries import Catalogue, Inventory, KeyEntry, Refused, SigningEntry
+from byok_signer.entries import Catalogue, Inventory, KeyEntry, Pin, Refused, SigningEntry
 from byok_signer.guard import policy_for
 from byok_signer.kms.port import KeyHandle, external_id_for
 

@@ -15,7 +15,6 @@ from byok_api.errors import Reason, Refusal
 from byok_api.references import ObjectName
 from byok_api.resolution import EffectiveRecipe
 from byok_api.signingrecipe import SigningRecipe
-from byok_signer.bindings import Pin
 from byok_signer.guard import ClaimPolicy
 from byok_signer.kms.port import KeyHandle
 
@@ -69,6 +68,18 @@ class KeyEntry:
                 f"{self.chain.not_after:%Y-%m-%d %H:%M} UTC only; register a valid certificate",
                 metadata={"key": str(self.name), "not_after": self.chain.not_after.isoformat()},
             )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pin:
+    """What a ByokKey must turn out to be: the key behind `handle` has the public key `spki_sha256`."""
+
+    handle: KeyHandle
+    spki_sha256: str
+    recheck_after: float
+    """Seconds after which KMS is asked again."""
+    stale_after: float
+    """Seconds for which the last answer stands while KMS cannot be asked."""
 
 
 @dataclass(frozen=True)

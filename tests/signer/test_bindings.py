@@ -10,7 +10,8 @@ from byok_api.errors import Reason, Refusal
 from byok_api.references import ObjectName
 from byok_sandbox.kms.keys import SoftwareKey
 from byok_sandbox.software_kms import KeyStore, StoredKey
-from byok_signer.bindings import KeyBindings, Pin
+from byok_signer.bindings import KeyBindings
+from byok_signer.entries import Pin
 from byok_signer.kms.errors import KmsError
 from byok_signer.kms.port import KeyHandle
 from tests.support.pki import certified, identity, new_key
