@@ -184,7 +184,7 @@ async def test_a_stream_without_a_good_token_ends_at_once(bench: Bench, token: s
 
 async def test_a_stream_ends_with_its_token(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("byok_signer.streams.LAST_ANSWERS", 3600.0)
-    bench.call_as(JOB, lifetime=timedelta(seconds=2))
+    bench.call_as(JOB, lifetime=timedelta(seconds=5))
     async with stream_of(bench) as stream:
         await stream.send("before")
         assert reasons(await stream.results(1)) == {"before": "signed"}
