@@ -93,7 +93,6 @@ def running_sandbox(folder: Path, say: Say) -> Iterator[Sandbox]:
         control = ControlClient(announced["address"], announced["controlToken"])
         control.put_identity(SIGNER_ROLE)
         issuer = Issuer()
-        issuer.write_token(folder / "client" / "token", CALLER, now=datetime.now(UTC))
         signer = _start_signer(folder, issuer, control)
         stack.callback(signer.stop)
 
