@@ -208,6 +208,16 @@ class Reason(Enum):
         "A probe on request found that the signer may do more with the KMS key than it needs.",
         "The key's owner takes all but kms:Sign and kms:GetPublicKey from the signer's role.",
     )
+    QuotaExceeded = _row(
+        StatusCode.RESOURCE_EXHAUSTED,
+        "More is asked for than the signer's share of the account's KMS quota, and the queue for it is full.",
+        "Retry after the given delay; the platform team asks AWS for a higher quota, then raises --quota-per-second.",
+    )
+    KeyRateLimited = _row(
+        StatusCode.RESOURCE_EXHAUSTED,
+        "The key's rateLimit is used up.",
+        "Retry after the given delay; the key's owner may raise spec.rateLimit.",
+    )
     KmsThrottled = _row(
         StatusCode.RESOURCE_EXHAUSTED,
         "The account's KMS quota is used up.",
@@ -239,6 +249,16 @@ class Reason(Enum):
         "Nothing was released. Check whether an alias or endpoint has moved.",
     )
     # The signer itself.
+    CallerLimited = _row(
+        StatusCode.RESOURCE_EXHAUSTED,
+        "The caller has as many calls, streams or bytes under way as one caller may have.",
+        "Retry after the given delay; send several claims in one stream, or run fewer jobs under one ServiceAccount.",
+    )
+    AnswersNotRead = _row(
+        StatusCode.RESOURCE_EXHAUSTED,
+        "The caller does not read the answers of its stream.",
+        "Read a stream's answers while sending; those not read yet are in the audit trail.",
+    )
     AuditUnavailable = _row(
         StatusCode.UNAVAILABLE,
         "The audit record could not be written, and nothing is signed without one.",
