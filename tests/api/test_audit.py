@@ -26,10 +26,10 @@ from byok_api.audit import (
     start_chain,
     writer_id,
 )
-from tests.support.trails import REFUSED, SIGNED, TIME, rehashed, trail
+from tests.support.trails import CHECKPOINT, INTENT, REFUSED, REPEATED, SETTLED, SIGNED, TIME, rehashed, trail
 
 GOLDEN = Path(__file__).parents[1] / "data" / "audit" / "trail.jsonl"
-HEAD = Head("signer-a", 0, "ab" * 32)
+HEAD = Head("signer-a", 6, "ab" * 32)
 TEXTS = ["request_id", "caller", "recipe", "key", "key_arn", "algorithm", "manifest", "reason"]
 
 
@@ -50,7 +50,19 @@ def test_a_line_is_json_that_ends_with_the_hash_of_what_is_before(line: bytes) -
     assert json.loads(line)["hash"] == hashlib.sha256(body).hexdigest() == json.loads(rest[:-1])
 
 
-@pytest.mark.parametrize("event", [SIGNED, REFUSED, AuditEvent(kind=Kind.INTENT), replace(SIGNED, guarded=False)])
+@pytest.mark.parametrize(
+    "event",
+    [
+        SIGNED,
+        REFUSED,
+        AuditEvent(kind=Kind.INTENT),
+        INTENT,
+        replace(SIGNED, guarded=False),
+        SETTLED,
+        REPEATED,
+        CHECKPOINT,
+    ],
+)
 def test_what_was_sealed_is_read_back(event: AuditEvent) -> None:
     line, head = seal(event, HEAD, time=TIME)
     record = read_record(line[:-1])
@@ -93,11 +105,31 @@ def test_text_over_its_limit_is_cut_and_says_so() -> None:
         {"attempts": (Attempt(None, Outcome.UNKNOWN),) * (ATTEMPTS_LIMIT + 1)},
         {"claim_sha256": "AB" * 32},
         {"recipe_hash": "ab"},
+        {"kind": Kind.INTENT, "outcome": None, "attempts": (), "reason": "KeyMissing"},
+        {"kind": Kind.INTENT, "outcome": None, "attempts": (), "intent": 1},
+        {"kind": Kind.REFUSAL, "outcome": None, "attempts": (), "reason": "KeyMissing", "intent": 1},
+        {"intent": 0},
+        {"intent": 2**63},
+        {"repeats": 1},
+        {"repeats": 1, "attempts": (), "intent": 1},
+        {"repeats": 1, "attempts": (), "outcome": Outcome.FAILED},
+        {"kind": Kind.CERTIFY, "repeats": 1, "attempts": ()},
+        {"head": "signer-a/1"},
+        {"head_hash": "ab" * 32},
+        {"public_key": "c2ln"},
+        {"signature": "c2ln"},
     ],
 )
 def test_an_event_whose_fields_do_not_go_together_is_a_bug(fields: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=r"."):
         replace(SIGNED, **fields)
+
+
+def test_an_intent_is_settled_by_the_same_event_with_what_came_of_it() -> None:
+    attempts = (Attempt(None, Outcome.UNKNOWN),)
+    settled = INTENT.settled_by(7, Outcome.UNKNOWN, attempts=attempts, reason="KmsUnavailable")
+    assert settled == replace(SIGNED, intent=7, outcome=Outcome.UNKNOWN, attempts=attempts, reason="KmsUnavailable")
+    assert INTENT.settled_by(7, Outcome.SIGNED, key_arn="arn:replica").key_arn == "arn:replica"
 
 
 @pytest.mark.parametrize("zone", [None, timezone(timedelta(hours=2))])
@@ -144,6 +176,12 @@ def test_a_time_outside_utc_is_a_bug(zone: timezone | None) -> None:
         (forged(attempts=[{"kms_request_id": 5, "outcome": "signed"}]), LineFault.NOT_A_RECORD),
         (forged(suppressed=0), LineFault.NOT_A_RECORD),
         (forged(surprise="x"), LineFault.NOT_A_RECORD),
+        (forged(intent=1), LineFault.NOT_A_RECORD),  # not where it belongs
+        (forged(intent=True), LineFault.NOT_A_RECORD),
+        (forged(intent="1"), LineFault.NOT_A_RECORD),
+        (forged(repeats=1.0), LineFault.NOT_A_RECORD),
+        (seal(replace(SETTLED, intent=7), HEAD, time=TIME)[0][:-1], LineFault.NOT_A_RECORD),
+        (seal(replace(REPEATED, repeats=8), HEAD, time=TIME)[0][:-1], LineFault.NOT_A_RECORD),
     ],
 )
 def test_a_line_that_is_no_record_is_refused_by_name(line: bytes, fault: LineFault) -> None:

@@ -1,6 +1,7 @@
 """Audit trails to verify, made by the code that the signer uses."""
 
 import hashlib
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 from byok_api.audit import (
@@ -32,6 +33,21 @@ SIGNED = AuditEvent(
     outcome=Outcome.SIGNED,
     guarded=True,
     attempts=(Attempt(None, Outcome.UNKNOWN), Attempt("b1946ac9-2492-4d23-8b1f-3c59dcbbc1de", Outcome.SIGNED)),
+)
+INTENT = replace(SIGNED, kind=Kind.INTENT, outcome=None, attempts=())
+SETTLED = replace(SIGNED, intent=1)
+REPEATED = replace(SIGNED, repeats=2, attempts=())
+CHECKPOINT = AuditEvent(
+    kind=Kind.CHECKPOINT,
+    intent=5,
+    key_arn="arn:aws:kms:eu-central-1:111122223333:key/0000abcd-12ab-34cd-56ef-1234567890ab",
+    algorithm="ES256",
+    outcome=Outcome.SIGNED,
+    attempts=(Attempt("0000dead-2492-4d23-8b1f-3c59dcbbc1de", Outcome.SIGNED),),
+    head="signer-a/5",
+    head_hash="9c" * 32,
+    public_key="MFkw",
+    signature="c2ln",
 )
 REFUSED = AuditEvent(kind=Kind.REFUSAL, caller="system:serviceaccount:sports:job", reason="KeyNotAllowed", suppressed=3)
 

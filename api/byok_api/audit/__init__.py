@@ -1,21 +1,17 @@
 """The audit trail's format: records in hash chains, one JSON object per line, and how a trail is verified. Pure."""
 
 from byok_api.audit.chain import ChainReport, ChainSummary, Finding, FindingKind, bounded_lines, verify_chain
+from byok_api.audit.events import ATTEMPTS_LIMIT, Attempt, AuditEvent, Kind, Outcome
 from byok_api.audit.records import (
-    ATTEMPTS_LIMIT,
     GENESIS,
     LINE_LIMIT,
     SCHEMA,
     SEALED_LIMIT,
-    Attempt,
-    AuditEvent,
     AuditId,
     AuditRecord,
     ChainStart,
     Head,
-    Kind,
     LineFault,
-    Outcome,
     RecordError,
     TornLine,
     looks_torn,

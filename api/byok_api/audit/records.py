@@ -16,70 +16,36 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
 from json.encoder import encode_basestring_ascii as _quote
-from operator import attrgetter
 from types import MappingProxyType
 from typing import Any, Self
+
+from byok_api.audit.events import (
+    HASH,
+    REQUEST_ID_LIMIT,
+    SEQUENCE_LIMIT,
+    TEXT_LIMITS,
+    Attempt,
+    AuditEvent,
+    Kind,
+    Outcome,
+    texts_of,
+)
 
 SCHEMA = 1
 LINE_LIMIT = 128 * 1024
 """Bytes of a line with its newline; the limits below keep every sealed line under it."""
 GENESIS = "0" * 64
 """`previous` of a chain that has no predecessor."""
-ATTEMPTS_LIMIT = 64
 SEALED_LIMIT = 8
 """Torn lines that one chain start can seal."""
-REQUEST_ID_LIMIT = 64
-_SEQUENCE_LIMIT = 2**63
-
-_TEXT_LIMITS: Mapping[str, int] = MappingProxyType(
-    {
-        "request_id": 128,
-        "caller": 512,
-        "recipe": 512,
-        "recipe_hash": 64,
-        "key": 512,
-        "key_arn": 512,
-        "algorithm": 32,
-        "manifest": 512,
-        "claim_sha256": 64,
-        "outcome": 16,
-        "reason": 64,
-    },
+_TEXT_KEYS = tuple(f',"{name}":' for name in TEXT_LIMITS)
+_FIELD_TYPES: Mapping[str, type] = MappingProxyType(
+    {"guarded": bool, "attempts": list, "suppressed": int, "intent": int, "repeats": int}
 )
-_TEXT_KEYS = tuple(f',"{name}":' for name in _TEXT_LIMITS)
-_texts_of = attrgetter(*_TEXT_LIMITS)
 _START = b'{"schema":'
 _TRAILER = re.compile(rb',"hash":"([0-9a-f]{64})"\}')
 _TRAILER_SIZE = len(',"hash":""}') + 64
-_HASH = re.compile(r"[0-9a-f]{64}")
 _WRITER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
-
-
-class Kind(StrEnum):
-    """What a record tells."""
-
-    CHAIN_START = "chain-start"
-    """A writer begins; names the chain that it continues and the torn lines that it found."""
-    INTENT = "intent"
-    """A signature is about to be asked of KMS."""
-    OUTCOME = "outcome"
-    """What became of a signature that was asked of KMS."""
-    REFUSAL = "refusal"
-    """A request was refused before KMS was asked to sign."""
-    CERTIFY = "certify"
-    """A certificate request was signed."""
-    CHECKPOINT = "checkpoint"
-    """The chain's head was signed."""
-
-
-class Outcome(StrEnum):
-    """What a request, or one call of `kms:Sign`, came to."""
-
-    SIGNED = "signed"
-    """A request: the signature was released. A call: KMS answered with a signature, whatever became of that."""
-    FAILED = "failed"
-    UNKNOWN = "unknown"
-    """No answer arrived, so KMS may have signed; nothing was released."""
 
 
 class LineFault(StrEnum):
@@ -130,70 +96,6 @@ class Head:
     def id(self) -> AuditId:
         """That record's name."""
         return AuditId(self.writer, self.sequence)
-
-
-@dataclass(frozen=True, slots=True)
-class Attempt:
-    """One call of `kms:Sign`, by the request id that CloudTrail logs too; None where no answer arrived."""
-
-    kms_request_id: str | None
-    outcome: Outcome
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AuditEvent:
-    """What happened, before it has a place in a chain.
-
-    Recording must not fail because of what is recorded: text over its limit is cut and ends in an ellipsis. Hashes of
-    the wrong form and fields that do not go with the kind are bugs of the caller and raise ValueError, so build the
-    event before KMS is asked, and set outcome, reason and attempts with `dataclasses.replace`.
-    """
-
-    kind: Kind
-    request_id: str | None = None
-    caller: str | None = None
-    """The ServiceAccount's user name."""
-    recipe: str | None = None
-    """`namespace/name@version`, or what the caller asked for where that was not found."""
-    recipe_hash: str | None = None
-    key: str | None = None
-    """The ByokKey, `namespace/name`."""
-    key_arn: str | None = None
-    """The resolved ARN of the KMS key."""
-    algorithm: str | None = None
-    manifest: str | None = None
-    """The C2PA manifest's URN."""
-    claim_sha256: str | None = None
-    outcome: Outcome | None = None
-    reason: str | None = None
-    """`byok_api.errors.Reason` by name; text, so that records outlive a reason."""
-    guarded: bool | None = None
-    """False for a digest signed without its claim as evidence."""
-    attempts: tuple[Attempt, ...] = ()
-    suppressed: int = 0
-    """Refusals of this caller, since its record before, that were counted but not recorded."""
-
-    def __post_init__(self) -> None:
-        for (name, limit), text in zip(_TEXT_LIMITS.items(), _texts_of(self), strict=True):
-            if text is not None and len(text) > limit:
-                object.__setattr__(self, name, text[: limit - 1] + "…")
-        for digest in (self.recipe_hash, self.claim_sha256):
-            if digest is not None and _HASH.fullmatch(digest) is None:
-                raise ValueError("a hash is not 64 lower-case hexadecimal digits")
-        _check_kind(self)
-
-
-def _check_kind(event: AuditEvent) -> None:
-    if event.kind is Kind.CHAIN_START:
-        raise ValueError("a chain start is no event: use ChainStart")
-    if (event.outcome is not None) is (event.kind in (Kind.INTENT, Kind.REFUSAL)):
-        raise ValueError(f"{event.kind} does not go with outcome {event.outcome}")
-    if event.kind is Kind.REFUSAL and event.reason is None:
-        raise ValueError("a refusal needs a reason")
-    if event.attempts and (event.outcome is None or len(event.attempts) > ATTEMPTS_LIMIT):
-        raise ValueError(f"{event.kind} does not go with {len(event.attempts)} attempts")
-    if not 0 <= event.suppressed < _SEQUENCE_LIMIT or (event.suppressed and event.kind is not Kind.REFUSAL):
-        raise ValueError(f"{event.kind} does not go with {event.suppressed} suppressed refusals")
 
 
 @dataclass(frozen=True, slots=True)
@@ -286,7 +188,11 @@ def _timestamp(time: datetime) -> str:
 
 def _event_json(event: AuditEvent) -> str:
     parts = [f'"{event.kind}"']
-    parts += [key + _quote(text) for key, text in zip(_TEXT_KEYS, _texts_of(event), strict=True) if text is not None]
+    if event.intent is not None:
+        parts.append(f',"intent":{event.intent}')
+    if event.repeats is not None:
+        parts.append(f',"repeats":{event.repeats}')
+    parts += [key + _quote(text) for key, text in zip(_TEXT_KEYS, texts_of(event), strict=True) if text is not None]
     if event.guarded is not None:
         parts.append(',"guarded":true' if event.guarded else ',"guarded":false')
     if event.attempts:
@@ -344,12 +250,14 @@ def _parse(line: bytes) -> AuditRecord:
     time, digest = datetime.fromisoformat(fields.pop("time")).astimezone(UTC), fields.pop("hash")
     kind = Kind(fields.pop("kind"))
     event = _parse_start(fields) if kind is Kind.CHAIN_START else _parse_event(kind, fields)
-    if type(sequence) is not int or not 0 <= sequence < _SEQUENCE_LIMIT or _WRITER.fullmatch(writer) is None:
+    if type(sequence) is not int or not 0 <= sequence < SEQUENCE_LIMIT or _WRITER.fullmatch(writer) is None:
         raise ValueError("sequence or writer")
-    if (sequence == 0) is not isinstance(event, ChainStart) or _HASH.fullmatch(previous) is None:
+    if (sequence == 0) is not isinstance(event, ChainStart) or HASH.fullmatch(previous) is None:
         raise ValueError("a chain start has sequence 0, and nothing else has")
     if isinstance(event, ChainStart) and (previous == GENESIS) is not (event.predecessor is None):
         raise ValueError("predecessor and previous hash do not agree")
+    if isinstance(event, AuditEvent) and max(event.intent or 0, event.repeats or 0) >= sequence:
+        raise ValueError("a record can refer only to one before it")
     return AuditRecord(writer, sequence, previous, time, event, digest)
 
 
@@ -365,7 +273,7 @@ def _parse_start(fields: dict[str, Any]) -> ChainStart:
 
 def _parse_event(kind: Kind, fields: dict[str, Any]) -> AuditEvent:
     for name, value in fields.items():
-        expected = {"guarded": bool, "attempts": list, "suppressed": int}.get(name, str)
+        expected = _FIELD_TYPES.get(name, str)
         if type(value) is not expected:
             raise TypeError(name)
     outcome = fields.pop("outcome", None)
