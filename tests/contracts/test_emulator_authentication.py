@@ -8,16 +8,12 @@ from http.client import HTTPConnection
 from urllib.parse import urlsplit
 
 import pytest
-from botocore.auth import SigV4Auth
-from botocore.awsrequest import AWSRequest
-from botocore.credentials import Credentials
 from botocore.exceptions import ClientError
 
 from byok_sandbox.kms.front import BODY_LIMIT
 from byok_sandbox.kms.identities import AccessKey
-from tests.support.emulator import REGION, Aws, code_of, message_of, running_emulator
+from tests.support.emulator import REGION, Aws, code_of, message_of, running_emulator, signed
 
-TARGET = "TrentService.ListKeys"
 JSON = "application/x-amz-json-1.1"
 
 
@@ -25,15 +21,6 @@ JSON = "application/x-amz-json-1.1"
 def aws() -> Iterator[Aws]:
     with running_emulator() as running:
         yield running
-
-
-def signed(aws: Aws, body: bytes = b"{}", *, service: str = "kms", target: str = TARGET) -> dict[str, str]:
-    """Sign a request with botocore itself."""
-    key = aws.emulator.administrator
-    headers = {"X-Amz-Target": target, "Content-Type": JSON}
-    request = AWSRequest("POST", f"{aws.emulator.address}/", headers=headers, data=body)
-    SigV4Auth(Credentials(key.access_key_id, key.secret_access_key), service, REGION).add_auth(request)
-    return {**dict(request.headers.items()), "Host": urlsplit(aws.emulator.address).netloc}
 
 
 def send(aws: Aws, headers: dict[str, str], body: bytes = b"{}", *, method: str = "POST", path: str = "/") -> str:

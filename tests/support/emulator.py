@@ -7,9 +7,13 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import boto3
+from botocore.auth import SigV4Auth
+from botocore.awsrequest import AWSRequest
 from botocore.config import Config
+from botocore.credentials import Credentials
 from botocore.exceptions import ClientError
 
 from byok_sandbox.kms.emulator import DEFAULT_ACCOUNT, KmsEmulator
@@ -83,6 +87,17 @@ def running_emulator(*, events_file: Path | None = None, clock: Callable[[], flo
         loop.call_soon_threadsafe(loop.stop)
         thread.join(30)
         loop.close()
+
+
+def signed(
+    aws: Aws, body: bytes = b"{}", *, service: str = "kms", target: str = "TrentService.ListKeys"
+) -> dict[str, str]:
+    """Sign a request of the administrator with botocore itself, to be sent by hand."""
+    key = aws.emulator.administrator
+    headers = {"X-Amz-Target": target, "Content-Type": "application/x-amz-json-1.1"}
+    request = AWSRequest("POST", f"{aws.emulator.address}/", headers=headers, data=body)
+    SigV4Auth(Credentials(key.access_key_id, key.secret_access_key), service, REGION).add_auth(request)
+    return {**dict(request.headers.items()), "Host": urlsplit(aws.emulator.address).netloc}
 
 
 def code_of(error: ClientError) -> str:

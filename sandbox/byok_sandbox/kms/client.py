@@ -9,7 +9,8 @@ from urllib.request import Request, urlopen
 
 from pydantic.alias_generators import to_camel
 
-from byok_sandbox.kms.control import PREFIX
+from byok_sandbox.kms.control import PREFIX, document_of
+from byok_sandbox.kms.injection import FaultRule
 
 _TIMEOUT_SECONDS = 30.0
 
@@ -20,7 +21,7 @@ class ControlError(Exception):
 
 @dataclass(frozen=True)
 class ControlClient:
-    """Makes identities and credentials, and reads the event log; blocking."""
+    """Makes identities and credentials, reads the event log, and orders faults; blocking."""
 
     address: str
     """As the emulator printed it, `http://host:port`."""
@@ -43,6 +44,19 @@ class ControlClient:
     def events(self, since: int = 0) -> list[dict[str, Any]]:
         """List the events after the first `since`, as CloudTrail would."""
         return list(self._call("GET", f"events?since={since}")["events"])
+
+    def add_fault(self, rule: FaultRule) -> str:
+        """Have a fault happen from the next call on; answers its id."""
+        return str(self._call("POST", "faults", document_of(rule))["id"])
+
+    def faults(self) -> dict[str, FaultRule]:
+        """List the rules that stand, by id."""
+        listed = self._call("GET", "faults")["faults"]
+        return {str(fault.pop("id")): FaultRule.model_validate(fault) for fault in listed}
+
+    def clear_faults(self, number: str | None = None) -> int:
+        """Take a rule back, or all; answers how many stood."""
+        return int(self._call("DELETE", "faults" if number is None else f"faults/{number}")["cleared"])
 
     def _call(self, method: str, path: str, document: Mapping[str, object] | None = None) -> dict[str, Any]:
         request = Request(  # noqa: S310 - the address is that of the sandbox, http on the loopback

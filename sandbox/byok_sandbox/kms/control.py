@@ -1,4 +1,4 @@
-"""What the sandbox needs and AWS has not: identities and access keys made by a call, and the event log read at once.
+"""What the sandbox needs and AWS has not: identities and keys made by a call, the event log at once, faults on order.
 
 Everything under `/_sandbox/` wants `Authorization: Bearer <control token>`.
 """
@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from byok_sandbox.kms.front import State
 from byok_sandbox.kms.identities import AccessKey, Identity
+from byok_sandbox.kms.injection import FaultRule
 from byok_sandbox.kms.policies import parse_policy
 
 PREFIX = "/_sandbox"
@@ -42,7 +43,7 @@ class AccessKeyDocument(_Document):
     """Seconds from now; None for credentials that stay."""
 
 
-DocumentType = TypeVar("DocumentType", bound=_Document)
+DocumentType = TypeVar("DocumentType", bound=BaseModel)
 
 
 class Control:
@@ -57,6 +58,10 @@ class Control:
         router.add_put(f"{PREFIX}/identities", self._put_identity)
         router.add_post(f"{PREFIX}/access-keys", self._issue)
         router.add_get(f"{PREFIX}/events", self._list_events)
+        router.add_post(f"{PREFIX}/faults", self._add_fault)
+        router.add_get(f"{PREFIX}/faults", self._list_faults)
+        router.add_delete(f"{PREFIX}/faults", self._clear_faults)
+        router.add_delete(f"{PREFIX}/faults/{{id}}", self._clear_faults)
 
     async def _put_identity(self, request: web.Request) -> web.Response:
         document = await self._read(request, IdentityDocument)
@@ -84,6 +89,22 @@ class Control:
             raise _bad_request("'since' must be a count of events")
         return web.json_response({"events": self._state.events.since(int(since))})
 
+    async def _add_fault(self, request: web.Request) -> web.Response:
+        rule = await self._read(request, FaultRule)
+        try:
+            return web.json_response({"id": self._state.faults.add(rule)})
+        except ValueError as error:
+            raise _bad_request(str(error)) from error
+
+    async def _list_faults(self, request: web.Request) -> web.Response:
+        self._authorize(request)
+        rules = self._state.faults.rules().items()
+        return web.json_response({"faults": [{"id": number, **document_of(rule)} for number, rule in rules]})
+
+    async def _clear_faults(self, request: web.Request) -> web.Response:
+        self._authorize(request)
+        return web.json_response({"cleared": self._state.faults.clear(request.match_info.get("id"))})
+
     async def _read(self, request: web.Request, model: type[DocumentType]) -> DocumentType:
         self._authorize(request)
         try:
@@ -108,6 +129,11 @@ def credentials_of(key: AccessKey) -> dict[str, Any]:
         "sessionToken": key.session_token,
         "expiresAt": key.expires_at,
     }
+
+
+def document_of(rule: FaultRule) -> dict[str, Any]:
+    """Write a rule as the control takes and lists it."""
+    return rule.model_dump(mode="json", by_alias=True, exclude_none=True)
 
 
 def _identity(document: IdentityDocument) -> Identity:

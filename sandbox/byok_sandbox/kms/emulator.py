@@ -13,6 +13,7 @@ from byok_sandbox.kms.control import Control
 from byok_sandbox.kms.events import EventLog
 from byok_sandbox.kms.front import BODY_LIMIT, Front, State
 from byok_sandbox.kms.identities import AccessKey, Directory, Identity
+from byok_sandbox.kms.injection import Faults
 
 DEFAULT_ACCOUNT = "111122223333"
 """The account number of AWS's own examples."""
@@ -24,7 +25,8 @@ class KmsEmulator:
     """An emulated KMS and STS for every account and Region, on one address, with everything in memory.
 
     `async with KmsEmulator() as emulator:` serves on a free port of the loopback until the block ends. Roles are made
-    known with `emulator.directory.put(Identity(...))`, their credentials with `emulator.directory.issue(arn)`.
+    known with `emulator.directory.put(Identity(...))`, their credentials with `emulator.directory.issue(arn)`, faults
+    ordered with `emulator.faults.add(FaultRule(...))`.
     """
 
     def __init__(
@@ -38,6 +40,7 @@ class KmsEmulator:
     ) -> None:
         self.directory = Directory()
         self.events = EventLog(events_file)
+        self.faults = Faults()
         self.control_token = secrets.token_urlsafe(32)
         administrator = Identity(f"arn:aws:iam::{account}:user/administrator", _ADMINISTRATOR_ACTIONS)
         self.directory.put(administrator)
@@ -45,7 +48,7 @@ class KmsEmulator:
         """Credentials of a user that may do everything which a key policy leaves to identity policies."""
         self.address = ""
         """`http://host:port`, once started."""
-        state = State(self.directory, self.events, clock)
+        state = State(self.directory, self.events, self.faults, clock)
         self._front = Front(state)
         self._control = Control(self.control_token, state)
         self._listen = (host, port)

@@ -1,6 +1,7 @@
 """The errors that KMS and STS answer: code, message and HTTP status, as their API references list them.
 
-KMS's names are the base; STS's query protocol has names of its own for the same faults of authentication.
+KMS's names are the base; STS's query protocol has names of its own for the same faults of authentication. Which of
+them are answered because somebody ordered it, is told by `injection`.
 """
 
 from collections.abc import Mapping
@@ -8,7 +9,23 @@ from types import MappingProxyType
 
 # Everything else is the caller's fault: 400 (AWS KMS API reference, "Common Errors").
 _KMS_STATUS: Mapping[str, int] = MappingProxyType(
-    {"KMSInternalException": 500, "DependencyTimeoutException": 503, "KeyUnavailableException": 500},
+    {
+        "DependencyTimeoutException": 503,
+        "InternalFailure": 500,
+        "KMSInternalException": 500,
+        "KeyUnavailableException": 500,
+        "ServiceUnavailable": 503,
+    },
+)
+_UNAUTHENTICATED = frozenset(
+    {
+        "ExpiredTokenException",
+        "IncompleteSignatureException",
+        "InvalidSignatureException",
+        "MissingAuthenticationTokenException",
+        "RequestExpired",
+        "UnrecognizedClientException",
+    },
 )
 _STS_NAMES: Mapping[str, str] = MappingProxyType(
     {
@@ -18,6 +35,7 @@ _STS_NAMES: Mapping[str, str] = MappingProxyType(
         "InvalidSignatureException": "SignatureDoesNotMatch",
         "MalformedPolicyDocumentException": "MalformedPolicyDocument",
         "MissingAuthenticationTokenException": "MissingAuthenticationToken",
+        "ThrottlingException": "Throttling",
         "UnknownOperationException": "InvalidAction",
         "UnrecognizedClientException": "InvalidClientTokenId",
         "ValidationException": "ValidationError",
@@ -31,15 +49,16 @@ _STS_FORBIDDEN = frozenset(
 class AwsFaultError(Exception):
     """A request that AWS would refuse, by the name that KMS has for it."""
 
-    def __init__(self, code: str, message: str) -> None:
+    def __init__(self, code: str, message: str, *, status: int | None = None) -> None:
         super().__init__(f"{code}: {message}")
         self.code = code
         self.message = message
+        self._status = status
 
     @property
     def kms_status(self) -> int:
         """HTTP status of KMS's answer."""
-        return _KMS_STATUS.get(self.code, 400)
+        return self._status or _KMS_STATUS.get(self.code, 400)
 
     @property
     def sts_code(self) -> str:
@@ -49,7 +68,12 @@ class AwsFaultError(Exception):
     @property
     def sts_status(self) -> int:
         """HTTP status of STS's answer."""
-        return 403 if self.sts_code in _STS_FORBIDDEN else self.kms_status
+        return 403 if self.sts_code in _STS_FORBIDDEN and self._status is None else self.kms_status
+
+    @property
+    def names_nobody(self) -> bool:
+        """Whether it is not known whose request it was, so that CloudTrail has no event of it."""
+        return self.code in _UNAUTHENTICATED
 
     @property
     def event_code(self) -> str:

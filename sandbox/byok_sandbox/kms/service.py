@@ -35,6 +35,13 @@ class KmsService:
             raise AwsFaultError("UnknownOperationException", f"KMS has no operation {request.operation[:60]!r}.")
         return KmsCall(request, operation)
 
+    def key_of(self, call: KmsCall) -> StoredKey | None:
+        """Find the key that a call names by KeyId, if there is one."""
+        try:
+            return self._find_key(call, "KeyId") if call.text("KeyId") else None
+        except AwsFaultError:
+            return None
+
     async def answer(self, call: KmsCall) -> Mapping[str, Any]:
         """Do what was asked for; AwsFaultError as KMS refuses."""
         for step in self._steps:
