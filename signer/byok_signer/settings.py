@@ -20,8 +20,10 @@ from pydantic.fields import FieldInfo
 from byok_api.manifests import ManifestError, load_documents
 from byok_signer.settings_types import (
     Audit,
+    CheckpointKey,
     File,
     Folder,
+    Host,
     HttpAddress,
     Installation,
     ListenAddress,
@@ -109,6 +111,26 @@ class Settings(BaseModel):
         Annotated[int, Field(ge=1, le=100_000)],
         Setting("COUNT", "Calls served at once; more are answered RESOURCE_EXHAUSTED."),
     ] = 1024
+    max_connections: Annotated[
+        Annotated[int, Field(ge=1, le=100_000)],
+        Setting("COUNT", "Connections kept at once; more are closed."),
+    ] = 1024
+    max_calls_per_caller: Annotated[
+        Annotated[int, Field(ge=1, le=100_000)],
+        Setting("COUNT", "Calls of one ServiceAccount served at once; more are answered CallerLimited."),
+    ] = 256
+    max_streams_per_caller: Annotated[
+        Annotated[int, Field(ge=1, le=100_000)],
+        Setting("COUNT", "Streams of one ServiceAccount open at once; more are answered CallerLimited."),
+    ] = 16
+    max_bytes_per_caller: Annotated[
+        Annotated[int, Field(ge=_MEBIBYTE)],
+        Setting("BYTES", "Bytes of one ServiceAccount's messages worked on at once; its streams wait beyond that."),
+    ] = 64 * _MEBIBYTE
+    idle_seconds: Annotated[
+        Annotated[float, Field(ge=1, le=86_400)],
+        Setting("SECONDS", "How long a connection or stream may stay open with nothing under way."),
+    ] = 300
     drain_seconds: Annotated[
         Annotated[float, Field(ge=0, le=3600)],
         Setting("SECONDS", "How long calls may go on after SIGTERM; less than the pod's termination grace period."),
@@ -127,7 +149,27 @@ class Settings(BaseModel):
         File | None, Setting("FILE", "CA certificates in PEM to trust for --token-jwks-url; unset: the system's.")
     ] = None
 
+    quota_per_second: Annotated[
+        Annotated[float, Field(gt=0, le=1_000_000)],
+        Setting("COUNT", "Signatures a second that AWS grants each account, Region and key family to all replicas."),
+    ] = 1000
+    replicas: Annotated[
+        Annotated[int, Field(ge=1, le=10_000)],
+        Setting("COUNT", "Signers that share the quota, unless --replicas-service counts them."),
+    ] = 1
+    replicas_service: Annotated[
+        Host | None, Setting("HOST", "Name of a headless Service whose addresses are the signers that share the quota.")
+    ] = None
+
     audit: Annotated[Audit, Setting("FILE|stdout", "Where audit records are written.")]
+    checkpoint_key: Annotated[
+        CheckpointKey | None,
+        Setting("ARN", "KMS key that signs the audit chain's head now and then; one that no ByokKey names."),
+    ] = None
+    checkpoint_minutes: Annotated[
+        Annotated[float, Field(gt=0, le=1440)],
+        Setting("MINUTES", "Time between two checkpoints while records are written."),
+    ] = 60
 
     aws_endpoint: Annotated[
         Url | None, Setting("URL", "Endpoint for every KMS and STS call in place of AWS's own.")

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, BeforeValidator
 from pydantic_core import PydanticCustomError
 
-from byok_api.references import NAMESPACE_PATTERN, ROLE_ARN_PATTERN, ObjectName
+from byok_api.references import NAMESPACE_PATTERN, ROLE_ARN_PATTERN, KeyArn, ObjectName
 
 _HIGHEST_PORT = 0xFFFF
 
@@ -125,6 +125,15 @@ def _object_name(value: object) -> ObjectName:
         refuse("NAMESPACE/NAME")
 
 
+def _key_arn(value: object) -> KeyArn:
+    if isinstance(value, KeyArn):
+        return value
+    try:
+        return KeyArn(value if isinstance(value, str) else "")
+    except ValueError:
+        refuse("the ARN of a KMS key or alias")
+
+
 def _is_loopback(host: str) -> bool:
     try:
         return ipaddress.ip_address(host).is_loopback
@@ -171,6 +180,15 @@ Audit = Annotated[Path | Stdout, BeforeValidator(_audit)]
 HttpAddress = Annotated[TcpAddress, BeforeValidator(_tcp_address)]
 ListenAddress = Annotated[TcpAddress | UnixSocket, BeforeValidator(_listen_address)]
 Urls = Annotated[tuple[Url, ...], BeforeValidator(_comma_separated)]
+CheckpointKey = Annotated[KeyArn, BeforeValidator(_key_arn)]
+# RFC 1123, section 2.1.
+Host = Annotated[
+    str,
+    _matching(
+        r"[A-Za-z0-9][A-Za-z0-9-]{0,62}(?:\.[A-Za-z0-9][A-Za-z0-9-]{0,62}){0,15}\.?",
+        "a host name, such as SERVICE.NAMESPACE.svc",
+    ),
+]
 RoleArn = Annotated[str, _matching(ROLE_ARN_PATTERN, "the ARN of an IAM role")]
 # As acknowledgement.terms of a ByokKey is (byok_api.fields.Identifier).
 Terms = Annotated[
