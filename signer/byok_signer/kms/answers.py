@@ -18,8 +18,8 @@ from byok_api.algorithms import SigningAlgorithm, algorithms_of
 from byok_api.references import KeyArn
 from byok_api.signatures import SignatureError, p1363_from_der
 from byok_signer.kms.errors import Action
+from byok_signer.kms.http1 import HttpAnswer
 from byok_signer.kms.port import KeyDescription, KeyHandle, PublicKeyAnswer
-from byok_signer.kms.transport import HttpAnswer
 
 _SIGNATURE_LIMIT = 1024
 _SPKI_LIMIT = 2048

@@ -18,11 +18,12 @@ from byok_signer.kms.config import KmsConfig
 from byok_signer.kms.credentials import Frozen, OwnCredentials, default_chain
 from byok_signer.kms.endpoints import Endpoints
 from byok_signer.kms.errors import Action, KmsError
+from byok_signer.kms.http1 import HttpAnswer
 from byok_signer.kms.messages import Payload, payload_of_digest, payload_of_message, payload_of_nothing
 from byok_signer.kms.port import Allowed, KeyDescription, KeyHandle, PublicKeyAnswer, SignAnswer
 from byok_signer.kms.roles import AssumedRoles, RoleIdentity
 from byok_signer.kms.sts import Sts
-from byok_signer.kms.transport import HttpAnswer, Transport
+from byok_signer.kms.transport import Transport
 
 
 class AwsKms:

@@ -16,8 +16,8 @@ from byok_signer.kms.client import Identity, Request, SignedClient
 from byok_signer.kms.config import KmsConfig
 from byok_signer.kms.endpoints import Endpoints
 from byok_signer.kms.errors import Action, KmsError, Verdict
+from byok_signer.kms.http1 import HttpAnswer
 from byok_signer.kms.port import KeyHandle
-from byok_signer.kms.transport import HttpAnswer
 
 T = TypeVar("T")
 

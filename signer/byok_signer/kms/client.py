@@ -8,17 +8,12 @@ from http import HTTPStatus
 from typing import Protocol
 
 from byok_api.audit import Attempt, Outcome
+from byok_signer.kms.connection import DisconnectedError, NotSentError, TransportError
 from byok_signer.kms.endpoints import Endpoint
 from byok_signer.kms.errors import EXPIRED_CODES, OUTAGE, Action, Verdict, verdict_for
+from byok_signer.kms.http1 import AnswerTooLongError, HttpAnswer
 from byok_signer.kms.sigv4 import Credentials, RequestSigner
-from byok_signer.kms.transport import (
-    AnswerTooLongError,
-    DisconnectedError,
-    HttpAnswer,
-    NotSentError,
-    Transport,
-    TransportError,
-)
+from byok_signer.kms.transport import Transport
 
 
 class Identity(Protocol):

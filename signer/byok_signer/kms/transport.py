@@ -1,131 +1,136 @@
-"""One POST and its answer, over a pool of kept connections; knows nothing of KMS."""
+"""One POST and its answer, over a pool of kept connections; knows nothing of KMS.
+
+Own code over asyncio, for aiohttp takes three times as long: docs/decisions/0015-own-http1.md.
+"""
 # ruff: noqa: ASYNC109 - the timeout is the caller's, and differs from call to call
 
 import asyncio
-import re
+import socket
 import ssl
+from collections import defaultdict
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
-import aiohttp
 from yarl import URL
 
-ANSWER_LIMIT = 128 * 1024
-"""Bytes; KMS's longest answer of those used here, a key policy, is 32 KiB before it is escaped."""
-_USER_AGENT = "byok-signer"
-_CONNECTIONS = 512
-_KEEP_ALIVE = 20.0
-_REQUEST_ID = re.compile(r"[A-Za-z0-9-]{1,128}")
+from byok_signer.kms.connection import Connection, NotSentError
+from byok_signer.kms.http1 import HttpAnswer, HttpError, render_request
 
-
-class TransportError(Exception):
-    """No answer came, or not all of it; str() says why in a few words.
-
-    TransportError
-    +- NotSentError        the request did not leave this process
-    +- DisconnectedError   the other side hung up before the first byte of an answer
-    """
-
-
-class NotSentError(TransportError):
-    """No connection could be made."""
-
-
-class DisconnectedError(TransportError):
-    """The connection was closed or reset, as kept connections are when they get old."""
-
-
-class AnswerTooLongError(Exception):
-    """The answer is longer than any that KMS would give."""
-
-
-@dataclass(slots=True)
-class HttpAnswer:
-    """A whole answer, whatever its status."""
-
-    status: int
-    body: bytes
-    request_id: str | None
-    """x-amzn-RequestId; None if there is none, or it is not shaped like one."""
-    error_type: str | None
-    """x-amzn-ErrorType."""
+CONNECTION_LIMIT = 512
+_NEXT_ADDRESS_AFTER = 0.25
+"""Seconds before a name's next address is tried too (RFC 8305, section 5)."""
 
 
 class Transport:
     """The pool survives the cancellation of any call; must be used from one event loop."""
 
-    def __init__(self, ca_file: Path | None) -> None:
+    def __init__(self, ca_file: Path | None, *, limit: int = CONNECTION_LIMIT) -> None:
         self._tls = ssl.create_default_context(cafile=ca_file)
-        self._session: aiohttp.ClientSession | None = None
+        self._tls.minimum_version = ssl.TLSVersion.TLSv1_2
+        self._tls.set_alpn_protocols(["http/1.1"])
+        self._limit = limit
+        self._slots = asyncio.Semaphore(limit)
+        self._busy = 0
+        self._open: set[Connection] = set()
+        self._kept: defaultdict[URL, list[Connection]] = defaultdict(list)
+        """Those that wait for a request, by origin, the last used last."""
+        self._closed = False
 
-    def _open(self) -> aiohttp.ClientSession:
-        # aiohttp wants a running loop for this.
-        if self._session is None:
-            self._session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(limit=_CONNECTIONS, keepalive_timeout=_KEEP_ALIVE, ssl=self._tls),
-                cookie_jar=aiohttp.DummyCookieJar(),
-                timeout=aiohttp.ClientTimeout(total=None, sock_connect=None),
-                # CloudTrail shows it beside every call.
-                headers={"User-Agent": _USER_AGENT},
-                skip_auto_headers=("Accept", "Accept-Encoding"),
-                auto_decompress=False,
-            )
-        return self._session
+    async def post(
+        self, url: URL, headers: Mapping[str, str], body: bytes, *, timeout: float, fresh: bool = False
+    ) -> HttpAnswer:
+        """Send `body` and read the whole answer within `timeout` seconds; TransportError, AnswerTooLongError.
 
-    async def post(self, url: URL, headers: Mapping[str, str], body: bytes, *, timeout: float) -> HttpAnswer:
-        """Send `body` and read the whole answer within `timeout` seconds; TransportError, AnswerTooLongError."""
+        `headers` are all but Content-Length; `fresh` asks for a connection that has not been used before.
+        """
+        deadline = asyncio.get_running_loop().time() + timeout
         try:
-            async with (
-                asyncio.timeout(timeout),
-                self._open().post(url, data=body, headers=headers, allow_redirects=False) as response,
-            ):
-                return await _read(response)
-        except TimeoutError as error:
-            raise TransportError(f"no answer within {timeout:.1f} s") from error
-        except aiohttp.ClientConnectorError as error:
-            raise NotSentError(f"no connection to {url.host}: {_cause(error)}") from error
-        except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError) as error:
-            raise DisconnectedError(f"{url.host} closed the connection without an answer") from error
-        except aiohttp.ClientError as error:
-            raise TransportError(f"the answer of {url.host} broke off or is not HTTP") from error
+            request = render_request(url.raw_path_qs, headers, body)
+        except HttpError as error:
+            raise NotSentError(str(error)) from error
+        await self._take_slot(deadline)
+        connection = None
+        try:
+            connection = None if fresh else self._take_kept(url)
+            if connection is None:
+                connection = await self._connect(url, deadline)
+            return await connection.exchange(request, deadline)
+        finally:
+            self._release(connection)
 
     async def close(self) -> None:
-        """Close all connections."""
-        if self._session is not None:
-            await self._session.close()
+        """Close all connections; calls in flight fail."""
+        self._closed = True
+        ended = [connection.ended for connection in self._open]
+        for connection in tuple(self._open):
+            connection.abort()
+        await asyncio.gather(*ended)
+
+    async def _take_slot(self, deadline: float) -> None:
+        """Wait until fewer than the limit of exchanges are under way."""
+        if self._slots.locked():
+            try:
+                async with asyncio.timeout_at(deadline):
+                    await self._slots.acquire()
+            except TimeoutError as error:
+                raise NotSentError(f"all {self._limit} connections are in use") from error
+        else:
+            await self._slots.acquire()
+        self._busy += 1
+
+    def _take_kept(self, url: URL) -> Connection | None:
+        kept = self._kept[url]
+        while kept:
+            connection = kept.pop()
+            if connection.usable:
+                return connection
+        return None
+
+    def _release(self, connection: Connection | None) -> None:
+        self._busy -= 1
+        self._slots.release()
+        if connection is None:
+            return
+        if connection.usable:
+            self._kept[connection.origin].append(connection)
+        else:
+            connection.abort()
+
+    async def _connect(self, url: URL, deadline: float) -> Connection:
+        if self._busy + sum(map(len, self._kept.values())) > self._limit:
+            next(kept for kept in self._kept.values() if kept).pop(0).abort()
+        try:
+            async with asyncio.timeout_at(deadline):
+                _, connection = await asyncio.get_running_loop().create_connection(
+                    lambda: Connection(url, self._forget),
+                    url.raw_host or "",
+                    url.port or 0,
+                    ssl=self._tls if url.scheme == "https" else None,
+                    happy_eyeballs_delay=_NEXT_ADDRESS_AFTER,
+                )
+        except (OSError, UnicodeError) as error:
+            raise NotSentError(f"no connection to {url.host}: {_cause(error)}") from error
+        if connection.ended.done():
+            raise NotSentError(f"no connection to {url.host}: it hangs up at once")
+        self._open.add(connection)
+        if self._closed:
+            connection.abort()
+        return connection
+
+    def _forget(self, connection: Connection) -> None:
+        self._open.discard(connection)
+        kept = self._kept[connection.origin]
+        if connection in kept:
+            kept.remove(connection)
 
 
-def _cause(error: aiohttp.ClientConnectorError) -> str:
+def _cause(error: OSError | UnicodeError) -> str:
     match error:
-        case aiohttp.ClientConnectorDNSError():
-            return "its name cannot be resolved"
-        case aiohttp.ClientConnectorCertificateError() | aiohttp.ClientConnectorSSLError():
+        case TimeoutError():
+            return "it does not answer in time"
+        case ssl.SSLError():
             return "TLS failed, or its certificate is not trusted"
+        case socket.gaierror() | UnicodeError():
+            return "its name cannot be resolved"
         case _:
             return "it refuses or does not answer"
-
-
-async def _read(response: aiohttp.ClientResponse) -> HttpAnswer:
-    headers = response.headers
-    length = response.content_length
-    if length is not None and length > ANSWER_LIMIT:
-        # Leaving the response unread closes its connection.
-        raise AnswerTooLongError
-    body = await response.read() if length is not None else await _read_up_to_limit(response.content)
-    request_id = headers.get("x-amzn-RequestId", "")
-    return HttpAnswer(
-        response.status,
-        body,
-        request_id if _REQUEST_ID.fullmatch(request_id) else None,
-        headers.get("x-amzn-ErrorType"),
-    )
-
-
-async def _read_up_to_limit(content: aiohttp.StreamReader) -> bytes:
-    body = bytearray()
-    async for chunk in content.iter_any():
-        body += chunk
-        if len(body) > ANSWER_LIMIT:
-            raise AnswerTooLongError
-    return bytes(body)

@@ -19,8 +19,8 @@ from byok_api.references import KeyArn, ObjectName
 from byok_signer.kms.aws import AwsKms
 from byok_signer.kms.config import KmsConfig
 from byok_signer.kms.errors import KmsError
+from byok_signer.kms.http1 import ANSWER_LIMIT
 from byok_signer.kms.port import KeyHandle
-from byok_signer.kms.transport import ANSWER_LIMIT
 from tests.support.scripted_kms import (
     HANG,
     Reply,
