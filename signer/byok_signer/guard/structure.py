@@ -24,8 +24,9 @@ _V1_KEYS = frozenset({"claim_generator", "assertions", "dc:format"})
 _REQUIRED_KEYS = frozenset({"instanceID", "claim_generator_info", "signature", "created_assertions"})
 _REDACTION = "redacted_assertions"
 _GENERATOR_TEXTS = ("name", "version", "operating_system", "specVersion")
-# The generator's name is shown to auditors: no terminal sequences in it.
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+# Names and ids are shown to auditors: no terminal sequences in them, no line ends, nothing that turns what is shown
+# around (Unicode 16, section 23.2, and UAX 9, explicit directional formatting).
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 
 _UUID = r"[0-9A-Fa-f]{8}-(?:[0-9A-Fa-f]{4}-){3}[0-9A-Fa-f]{12}"
 _URN = rf"urn:c2pa:{_UUID}(?::[A-Za-z0-9._-]{{0,32}}(?::[0-9]{{1,9}}_[0-9]{{1,9}})?)?"
@@ -40,6 +41,10 @@ def _text(value: object) -> bool:
     return isinstance(value, str) and 0 < len(value) <= _TEXT_LIMIT
 
 
+def _line(value: object) -> bool:
+    return _text(value) and _CONTROL.search(cast("str", value)) is None
+
+
 def _list(value: object) -> bool:
     return isinstance(value, list) and len(value) > 0
 
@@ -49,8 +54,9 @@ def _map(value: object) -> bool:
 
 
 _A_TEXT = f"a text of 1 to {_TEXT_LIMIT} characters"
+_A_LINE = f"{_A_TEXT} without control characters"
 _FIELDS: Final[Mapping[str, tuple[Callable[[object], bool], str]]] = {
-    "instanceID": (_text, _A_TEXT),
+    "instanceID": (_line, _A_LINE),
     "claim_generator_info": (_map, "a map"),
     "signature": (_text, _A_TEXT),
     "created_assertions": (_list, "an array that is not empty"),
@@ -102,8 +108,8 @@ def _generator_info(fields: Mapping[str, object], _: ClaimPolicy) -> Finding | N
         return Finding("a key that is no text", "claim_generator_info with text keys")
     for key in _GENERATOR_TEXTS:
         value = generator.get(key, "none")
-        if not _text(value) or _CONTROL.search(cast("str", value)):
-            return Finding(f"{key} is {shown(value)}", f"{_A_TEXT} without control characters")
+        if not _line(value):
+            return Finding(f"{key} is {shown(value)}", _A_LINE)
     return None if "name" in generator else Finding("no name", "claim_generator_info with a name")
 
 
