@@ -1,7 +1,8 @@
-"""What an audit record costs: sealing, verifying, making durable one by one and in groups.
+"""What audit records cost: building, sealing, verifying, making durable one by one and in groups.
 
-Run: python benchmarks/audit.py. In `group commit` each of N callers waits for its record before it sends the next, as
-the signer's requests do.
+Run: python benchmarks/audit.py [--folder FOLDER]. In `group commit` each of N callers waits for its record before it
+sends the next, an intent and an outcome in turn, as the signer's requests do. CPU is that of the whole process, the
+writing thread and its system calls included.
 """
 
 import argparse
@@ -11,7 +12,9 @@ import tempfile
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
+from statistics import median, quantiles
 
 from byok_api.audit import (
     Attempt,
@@ -27,61 +30,101 @@ from byok_api.audit import (
 )
 from byok_signer.audit import FileAuditSink
 
-EVENT = AuditEvent(
-    kind=Kind.OUTCOME,
-    request_id="5f0c9bd2-8a53-4ac1-9b83-2c1c4b7d9f10",
-    caller="system:serviceaccount:newsroom:photo-desk",
-    recipe="newsroom/photo-v1@1",
-    recipe_hash="3a" * 32,
-    key="security/newsroom-2026",
-    key_arn="arn:aws:kms:eu-central-1:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab",
-    algorithm="ES256",
-    manifest="urn:c2pa:9a6f1c1e-21f6-4bd5-8a0e-5f0c9bd28a53",
-    claim_sha256="7f" * 32,
-    outcome=Outcome.SIGNED,
-    guarded=True,
-    attempts=(Attempt("b1946ac9-2492-4d23-8b1f-3c59dcbbc1de", Outcome.SIGNED),),
-)
+_ATTEMPTS = (Attempt("b1946ac9-2492-4d23-8b1f-3c59dcbbc1de", Outcome.SIGNED),)
 
 
-def _row(what: str, operations: int, seconds: float, note: str = "") -> None:
-    print(f"{what:<36} {seconds / operations * 1e6:>10.1f} {operations / seconds:>12,.0f}  {note}")
+def _intent() -> AuditEvent:
+    return _event(Kind.INTENT)
 
 
-def _timed(work: Callable[[], object]) -> float:
-    start = time.perf_counter()
-    work()
-    return time.perf_counter() - start
+def _outcome(intent: int = 1) -> AuditEvent:
+    return _event(Kind.OUTCOME, intent=intent, outcome=Outcome.SIGNED, attempts=_ATTEMPTS)
 
 
-def _sealed(count: int) -> list[bytes]:
+def _event(
+    kind: Kind, *, intent: int | None = None, outcome: Outcome | None = None, attempts: tuple[Attempt, ...] = ()
+) -> AuditEvent:
+    return AuditEvent(
+        kind=kind,
+        request_id="5f0c9bd2-8a53-4ac1-9b83-2c1c4b7d9f10",
+        caller="system:serviceaccount:newsroom:photo-desk",
+        recipe="newsroom/photo-v1@1",
+        recipe_hash="3a" * 32,
+        key="security/newsroom-2026",
+        key_arn="arn:aws:kms:eu-central-1:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab",
+        algorithm="ES256",
+        manifest="urn:c2pa:9a6f1c1e-21f6-4bd5-8a0e-5f0c9bd28a53",
+        claim_sha256="7f" * 32,
+        guarded=True,
+        intent=intent,
+        outcome=outcome,
+        attempts=attempts,
+    )
+
+
+def _row(what: str, operations: int, work: Callable[[], object]) -> None:
+    wall, cpu = time.perf_counter(), time.process_time()
+    note = work()
+    wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+    print(
+        f"{what:<36} {wall / operations * 1e6:>10.1f} {cpu / operations * 1e6:>10.1f} {operations / wall:>12,.0f}  "
+        f"{note if isinstance(note, str) else ''}"
+    )
+
+
+def _sealed(lines: list[bytes], count: int) -> str:
     line, head = start_chain("benchmark", time=datetime.now(UTC))
-    lines = [line]
-    for _ in range(count - 1):
-        line, head = seal(EVENT, head, time=datetime.now(UTC))
+    lines.append(line)
+    events = (_intent(), _outcome())
+    for number in range(count - 1):
+        line, head = seal(events[number % 2], head, time=datetime.now(UTC))
         lines.append(line)
-    return lines
+    return f"{sum(map(len, lines)) // count} bytes"
 
 
-def _one_by_one(path: Path, count: int) -> None:
-    head = Head("benchmark", 0, "0" * 64)
+def _latencies(seconds: list[float]) -> str:
+    p99 = quantiles(seconds, n=100)[-1]
+    return f"p50 {median(seconds) * 1e6:,.0f} us, p99 {p99 * 1e6:,.0f} us"
+
+
+def _one_by_one(path: Path, count: int) -> str:
+    head, seconds = Head("benchmark", 0, "0" * 64), []
     with path.open("ab", buffering=0) as file:
         for _ in range(count):
-            line, head = seal(EVENT, head, time=datetime.now(UTC))
+            line, head = seal(_intent(), head, time=datetime.now(UTC))
+            started = time.perf_counter()
             file.write(line)
             os.fdatasync(file.fileno())
+            seconds.append(time.perf_counter() - started)
+    return _latencies(seconds)
 
 
-async def _grouped(path: Path, count: int, callers: int) -> int:
-    sink = FileAuditSink(path)
+async def _grouped(path: Path, count: int, callers: int) -> str:
+    sink, seconds = FileAuditSink(path), []
+
+    async def append(event: AuditEvent) -> int:
+        started = time.perf_counter()
+        place = await sink.append(event)
+        seconds.append(time.perf_counter() - started)
+        return place.sequence
 
     async def call() -> None:
-        for _ in range(count // callers):
-            await sink.append(EVENT)
+        for _ in range(count // callers // 2):
+            await append(_outcome(await append(_intent())))
 
     await asyncio.gather(*(call() for _ in range(callers)))
     await sink.close()
-    return sink.counts().commits
+    return f"{sink.counts().records / sink.counts().commits:.0f} records per fdatasync, {_latencies(seconds)}"
+
+
+def _run(path: Path, count: int, callers: int) -> str:
+    return asyncio.run(_grouped(path, count, callers))
+
+
+def _check(path: Path) -> None:
+    with path.open("rb") as stream:
+        if not verify_chain(bounded_lines(stream)).intact:
+            raise SystemExit(f"the chain in {path} is broken")
 
 
 def main() -> None:
@@ -91,25 +134,21 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, help="where the audit files go; default a temporary folder")
     arguments = parser.parse_args()
     count = arguments.records
-    print(f"{'':<36} {'us/record':>10} {'records/s':>12}")
+    print(f"{'':<36} {'us/record':>10} {'CPU us':>10} {'records/s':>12}")
     lines: list[bytes] = []
-    _row("seal", count, _timed(lambda: lines.extend(_sealed(count))), f"{len(lines[-1])} bytes")
-    _row("read and check one record", count, _timed(lambda: [read_record(line[:-1]) for line in lines]))
-    _row("verify a chain", count, _timed(lambda: verify_chain(lines)))
+    _row("build an intent", count, lambda: [_intent() for _ in range(count)] and None)
+    _row("build an outcome", count, lambda: [_outcome() for _ in range(count)] and None)
+    _row("seal", count, lambda: _sealed(lines, count))
+    _row("read and check one record", count, lambda: [read_record(line[:-1]) for line in lines] and None)
+    _row("verify a chain", count, lambda: verify_chain(lines))
     with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
         single = count // 20
-        _row("fdatasync for each record", single, _timed(lambda: _one_by_one(Path(folder, "single"), single)))
+        _row("fdatasync for each record", single, lambda: _one_by_one(Path(folder, "single"), single))
         for callers in (1, 16, 64, 256, 1000):
-            path, commits = Path(folder, f"group-{callers}"), 0
-            amount = max(single, callers) if callers == 1 else count // callers * callers
-            start = time.perf_counter()
-            commits = asyncio.run(_grouped(path, amount, callers))
-            seconds = time.perf_counter() - start
-            note = f"{amount / commits:.0f} records per fdatasync"
-            _row(f"group commit, {callers} callers", amount, seconds, note)
-            with path.open("rb") as stream:
-                if not verify_chain(bounded_lines(stream)).intact:
-                    raise SystemExit(f"the chain in {path} is broken")
+            path = Path(folder, f"group-{callers}")
+            amount = (single if callers == 1 else count) // (2 * callers) * 2 * callers
+            _row(f"group commit, {callers} callers", amount, partial(_run, path, amount, callers))
+            _check(path)
 
 
 if __name__ == "__main__":

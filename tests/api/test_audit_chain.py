@@ -22,7 +22,7 @@ def fragment(size: int = 40) -> bytes:
 def test_an_intact_trail_is_counted() -> None:
     report = verify_chain(CONTINUED)
     assert (report.intact, report.lines, report.records, report.torn) == (True, LAST, LAST, None)
-    assert report.kinds == {"chain-start": 2, "outcome": 6, "refusal": 2}
+    assert report.kinds == {"chain-start": 2, "intent": 3, "outcome": 3, "refusal": 2}
     assert [(c.first_line, c.last_line, str(c.predecessor)) for c in report.chains] == [
         (1, 6, "None"),
         (7, 10, "signer-a/5"),

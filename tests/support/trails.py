@@ -4,6 +4,9 @@ import hashlib
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from byok_api.algorithms import SigningAlgorithm
 from byok_api.audit import (
     Attempt,
     AuditEvent,
@@ -12,10 +15,14 @@ from byok_api.audit import (
     Kind,
     Outcome,
     TornLine,
+    checkpoint,
+    checkpoint_intent,
     seal,
     start_chain,
+    statement,
     verify_chain,
 )
+from byok_api.signatures import spki_of
 
 TIME = datetime(2026, 3, 4, 5, 6, 7, 890123, UTC)
 
@@ -37,17 +44,9 @@ SIGNED = AuditEvent(
 INTENT = replace(SIGNED, kind=Kind.INTENT, outcome=None, attempts=())
 SETTLED = replace(SIGNED, intent=1)
 REPEATED = replace(SIGNED, repeats=2, attempts=())
-CHECKPOINT = AuditEvent(
-    kind=Kind.CHECKPOINT,
-    intent=5,
-    key_arn="arn:aws:kms:eu-central-1:111122223333:key/0000abcd-12ab-34cd-56ef-1234567890ab",
-    algorithm="ES256",
-    outcome=Outcome.SIGNED,
-    attempts=(Attempt("0000dead-2492-4d23-8b1f-3c59dcbbc1de", Outcome.SIGNED),),
-    head="signer-a/5",
-    head_hash="9c" * 32,
-    public_key="MFkw",
-    signature="c2ln",
+CHECKPOINT_KEY = Ed25519PrivateKey.from_private_bytes(bytes(32))
+CHECKPOINT_INTENT = checkpoint_intent(
+    "arn:aws:kms:eu-central-1:111122223333:key/0000abcd-12ab-34cd-56ef-1234567890ab", SigningAlgorithm.ED25519
 )
 REFUSED = AuditEvent(kind=Kind.REFUSAL, caller="system:serviceaccount:sports:job", reason="KeyNotAllowed", suppressed=3)
 
@@ -59,13 +58,50 @@ def trail(
     predecessor: Head | None = None,
     torn: tuple[TornLine, ...] = (),
 ) -> tuple[list[bytes], Head]:
-    """Make a chain start and that many events, one second apart."""
+    """Make a chain start and that many events, one second apart: each kind in turn, each intent settled by the next."""
     line, head = start_chain(writer, time=TIME, predecessor=predecessor, torn=torn)
     lines = [line]
     for number in range(events):
-        line, head = seal(REFUSED if number % 3 == 2 else SIGNED, head, time=TIME + timedelta(seconds=number + 1))
+        line, head = seal(_event(number % 6, head), head, time=TIME + timedelta(seconds=number + 1))
         lines.append(line)
     return lines, head
+
+
+def _event(number: int, head: Head) -> AuditEvent:
+    match number:
+        case 0:
+            return INTENT
+        case 1:
+            return replace(SIGNED, intent=head.sequence)
+        case 2:
+            return REFUSED
+        case 3:
+            return replace(REPEATED, repeats=head.sequence - 1)
+        case 4:
+            return CHECKPOINT_INTENT
+        case _:
+            return checkpointed(head)
+
+
+def checkpointed(head: Head, key: Ed25519PrivateKey = CHECKPOINT_KEY) -> AuditEvent:
+    """Make the checkpoint that settles the intent at `head`."""
+    return checkpoint(
+        CHECKPOINT_INTENT,
+        head,
+        spki=spki_of(key.public_key()),
+        signature=key.sign(statement(head)),
+        attempts=(Attempt("0000dead-2492-4d23-8b1f-3c59dcbbc1de", Outcome.SIGNED),),
+    )
+
+
+def sealed(*events: AuditEvent, writer: str = "signer-a", predecessor: Head | None = None) -> list[bytes]:
+    """Make a chain start and these events."""
+    line, head = start_chain(writer, time=TIME, predecessor=predecessor)
+    lines = [line]
+    for event in events:
+        line, head = seal(event, head, time=TIME)
+        lines.append(line)
+    return lines
 
 
 def rehashed(body: str) -> bytes:

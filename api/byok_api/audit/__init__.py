@@ -1,6 +1,13 @@
 """The audit trail's format: records in hash chains, one JSON object per line, and how a trail is verified. Pure."""
 
 from byok_api.audit.chain import ChainReport, ChainSummary, Finding, FindingKind, bounded_lines, verify_chain
+from byok_api.audit.checkpoints import (
+    CheckpointError,
+    check_checkpoint,
+    checkpoint,
+    checkpoint_intent,
+    statement,
+)
 from byok_api.audit.events import ATTEMPTS_LIMIT, Attempt, AuditEvent, Kind, Outcome
 from byok_api.audit.records import (
     GENESIS,
@@ -34,6 +41,7 @@ __all__ = [
     "ChainReport",
     "ChainStart",
     "ChainSummary",
+    "CheckpointError",
     "Finding",
     "FindingKind",
     "Head",
@@ -43,10 +51,14 @@ __all__ = [
     "RecordError",
     "TornLine",
     "bounded_lines",
+    "check_checkpoint",
+    "checkpoint",
+    "checkpoint_intent",
     "looks_torn",
     "read_record",
     "seal",
     "start_chain",
+    "statement",
     "verify_chain",
     "writer_id",
 ]

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import StrEnum
 from operator import attrgetter
 from types import MappingProxyType
@@ -30,7 +30,6 @@ TEXT_LIMITS: Mapping[str, int] = MappingProxyType(
         "signature": 1024,
     },
 )
-texts_of = attrgetter(*TEXT_LIMITS)
 HASH = re.compile(r"[0-9a-f]{64}")
 
 
@@ -69,13 +68,13 @@ class Attempt:
     outcome: Outcome
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class AuditEvent:
-    """What happened, before it has a place in a chain.
+    """What happened, before it has a place in a chain. Nobody changes one: making it frozen would cost ten times more.
 
-    Recording must not fail because of what is recorded: text over its limit is cut and ends in an ellipsis. Hashes of
-    the wrong form and fields that do not go with the kind are bugs of the caller and raise ValueError, so build the
-    intent before KMS is asked, and what settles it with `settled_by`.
+    Recording must not fail because of what is recorded: text over its limit is cut, when the event is sealed, and ends
+    in an ellipsis. Fields that do not go with the kind are bugs of the caller and raise ValueError at once, hashes of
+    the wrong form when the event is sealed; the intent, sealed before KMS is asked, has the fields that are at risk.
     """
 
     kind: Kind
@@ -106,70 +105,54 @@ class AuditEvent:
     repeats: int | None = None
     """Sequence, in the same chain, of the outcome whose signature was given out again; KMS was not asked."""
     head: str | None = None
-    """Of a checkpoint: the record before it, `writer/sequence`, ..."""
+    """Of a checkpoint: the record whose hash it signs, its own intent, as `writer/sequence`, ..."""
     head_hash: str | None = None
-    """... and that record's hash."""
+    """... and that hash."""
     public_key: str | None = None
     """Of a checkpoint: the key that signed it, base64 of the DER SubjectPublicKeyInfo."""
     signature: str | None = None
     """Of a checkpoint: base64 of the signature, ECDSA as IEEE P1363."""
 
     def __post_init__(self) -> None:
-        for (name, limit), text in zip(TEXT_LIMITS.items(), texts_of(self), strict=True):
-            if text is not None and len(text) > limit:
-                object.__setattr__(self, name, text[: limit - 1] + "…")
-        for digest in (self.recipe_hash, self.claim_sha256, self.head_hash):
-            if digest is not None and HASH.fullmatch(digest) is None:
-                raise ValueError("a hash is not 64 lower-case hexadecimal digits")
-        _check_kind(self)
-
-    def settled_by(
-        self,
-        sequence: int,
-        outcome: Outcome,
-        *,
-        attempts: tuple[Attempt, ...] = (),
-        reason: str | None = None,
-        key_arn: str | None = None,
-    ) -> "AuditEvent":
-        """Make the outcome of this intent, which was recorded as `sequence`; `key_arn` if another one signed."""
-        return replace(
-            self,
-            kind=Kind.OUTCOME,
-            intent=sequence,
-            outcome=outcome,
-            attempts=attempts,
-            reason=reason,
-            key_arn=key_arn or self.key_arn,
-        )
+        if (self.outcome is None) is (self.kind in _SETTLING):
+            raise ValueError(f"{self.kind} does not go with outcome {self.outcome}")
+        if self.outcome is None:
+            _check_unsettled(self)
+        else:
+            _check_settlement(self)
+        if self.kind is Kind.CHECKPOINT and self.outcome is Outcome.SIGNED:
+            if None in signed_head_of(self):
+                raise ValueError("a checkpoint names the head that it signs, its key and the signature")
+        elif signed_head_of(self) != _NO_HEAD:
+            raise ValueError(f"{self.kind} signs no head")
 
 
-def _check_kind(event: AuditEvent) -> None:
+_SETTLING = (Kind.OUTCOME, Kind.CERTIFY, Kind.CHECKPOINT)
+signed_head_of = attrgetter("head", "head_hash", "public_key", "signature")
+_NO_HEAD = (None, None, None, None)
+
+
+def _check_unsettled(event: AuditEvent) -> None:
     if event.kind is Kind.CHAIN_START:
         raise ValueError("a chain start is no event: use ChainStart")
-    if (event.outcome is not None) is (event.kind in (Kind.INTENT, Kind.REFUSAL)):
-        raise ValueError(f"{event.kind} does not go with outcome {event.outcome}")
-    if event.kind is Kind.INTENT and event.reason is not None:
-        raise ValueError("an intent has no reason yet")
-    _check_references(event)
-    if event.kind is Kind.REFUSAL and event.reason is None:
-        raise ValueError("a refusal needs a reason")
-    if event.attempts and (event.outcome is None or len(event.attempts) > ATTEMPTS_LIMIT):
-        raise ValueError(f"{event.kind} does not go with {len(event.attempts)} attempts")
+    if event.attempts or event.intent is not None or event.repeats is not None:
+        raise ValueError(f"{event.kind} settles nothing: KMS was not asked yet")
+    if (event.reason is None) is (event.kind is Kind.REFUSAL):
+        raise ValueError(f"{event.kind} does not go with reason {event.reason}")
     if not 0 <= event.suppressed < SEQUENCE_LIMIT or (event.suppressed and event.kind is not Kind.REFUSAL):
         raise ValueError(f"{event.kind} does not go with {event.suppressed} suppressed refusals")
 
 
-def _check_references(event: AuditEvent) -> None:
+def _check_settlement(event: AuditEvent) -> None:
     for sequence in (event.intent, event.repeats):
         if sequence is not None and not 0 < sequence < SEQUENCE_LIMIT:
             raise ValueError(f"{sequence} is the sequence of no event")
-    if event.intent is not None and event.outcome is None:
-        raise ValueError(f"{event.kind} settles no intent")
+    if len(event.attempts) > ATTEMPTS_LIMIT or event.suppressed:
+        raise ValueError(f"{event.kind} does not go with {len(event.attempts)} attempts, or suppressed refusals")
     if event.repeats is not None and (
-        (event.kind, event.outcome, event.intent) != (Kind.OUTCOME, Outcome.SIGNED, None) or event.attempts
+        event.kind is not Kind.OUTCOME
+        or event.outcome is not Outcome.SIGNED
+        or event.intent is not None
+        or event.attempts
     ):
         raise ValueError("only an outcome signed without intent and attempts repeats another")
-    checkpoint = (event.head, event.head_hash, event.public_key, event.signature)
-    if checkpoint != (None,) * 4 and event.kind is not Kind.CHECKPOINT:
-        raise ValueError(f"{event.kind} does not go with what a checkpoint signs")

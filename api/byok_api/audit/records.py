@@ -11,13 +11,14 @@ JSON escapes: the same record always has the same bytes.
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
+from functools import lru_cache
 from json.encoder import encode_basestring_ascii as _quote
 from types import MappingProxyType
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 from byok_api.audit.events import (
     HASH,
@@ -28,7 +29,7 @@ from byok_api.audit.events import (
     AuditEvent,
     Kind,
     Outcome,
-    texts_of,
+    signed_head_of,
 )
 
 SCHEMA = 1
@@ -38,7 +39,9 @@ GENESIS = "0" * 64
 """`previous` of a chain that has no predecessor."""
 SEALED_LIMIT = 8
 """Torn lines that one chain start can seal."""
-_TEXT_KEYS = tuple(f',"{name}":' for name in TEXT_LIMITS)
+_SUBJECT = ("caller", "recipe", "recipe_hash", "key", "key_arn", "algorithm")
+"""What a caller's requests have in common."""
+_CHECKPOINT = ("head", "head_hash", "public_key", "signature")
 _FIELD_TYPES: Mapping[str, type] = MappingProxyType(
     {"guarded": bool, "attempts": list, "suppressed": int, "intent": int, "repeats": int}
 )
@@ -65,8 +68,7 @@ class RecordError(ValueError):
         self.fault = fault
 
 
-@dataclass(frozen=True, slots=True)
-class AuditId:
+class AuditId(NamedTuple):
     """A record's name, printed as `writer/sequence`."""
 
     writer: str
@@ -84,8 +86,7 @@ class AuditId:
         return cls(writer, int(digits))
 
 
-@dataclass(frozen=True, slots=True)
-class Head:
+class Head(NamedTuple):
     """The last record of a chain: where the next one is linked."""
 
     writer: str
@@ -183,23 +184,67 @@ def _line(event: AuditEvent | ChainStart, head: Head, time: datetime) -> tuple[b
 def _timestamp(time: datetime) -> str:
     if time.tzinfo is not UTC:
         raise ValueError("the time of a record is aware and in UTC")
-    return time.isoformat(timespec="microseconds")[:-6] + "Z"
+    return f"{_minute(time.year, time.month, time.day, time.hour, time.minute)}{time.second:02}.{time.microsecond:06}Z"
+
+
+@lru_cache(maxsize=16)
+def _minute(*numbers: int) -> str:
+    return "{:04}-{:02}-{:02}T{:02}:{:02}:".format(*numbers)
 
 
 def _event_json(event: AuditEvent) -> str:
-    parts = [f'"{event.kind}"']
+    # What a refused caller asked for may be made up, and is not worth remembering.
+    subject = _subject_json.__wrapped__ if event.kind is Kind.REFUSAL else _subject_json
+    parts = ['"', event.kind, '"']
     if event.intent is not None:
         parts.append(f',"intent":{event.intent}')
     if event.repeats is not None:
         parts.append(f',"repeats":{event.repeats}')
-    parts += [key + _quote(text) for key, text in zip(_TEXT_KEYS, texts_of(event), strict=True) if text is not None]
+    if event.request_id is not None:
+        parts.append(_text_json("request_id", event.request_id))
+    parts.append(subject(event.caller, event.recipe, event.recipe_hash, event.key, event.key_arn, event.algorithm))
+    if event.manifest is not None:
+        parts.append(_text_json("manifest", event.manifest))
+    if event.claim_sha256 is not None:
+        parts.append(_text_json("claim_sha256", _hash(event.claim_sha256)))
     if event.guarded is not None:
         parts.append(',"guarded":true' if event.guarded else ',"guarded":false')
-    if event.attempts:
-        parts.append(f',"attempts":[{",".join(map(_attempt_json, event.attempts))}]')
-    if event.suppressed:
-        parts.append(f',"suppressed":{event.suppressed}')
+    parts += _result_json(event)
     return "".join(parts)
+
+
+def _result_json(event: AuditEvent) -> Iterator[str]:
+    if event.outcome is not None:
+        yield f',"outcome":"{event.outcome}"'
+    if event.reason is not None:
+        yield _text_json("reason", event.reason)
+    if event.attempts:
+        yield f',"attempts":[{",".join(map(_attempt_json, event.attempts))}]'
+    if event.suppressed:
+        yield f',"suppressed":{event.suppressed}'
+    if event.kind is Kind.CHECKPOINT:
+        for name, text in zip(_CHECKPOINT, signed_head_of(event), strict=True):
+            if text is not None:
+                yield _text_json(name, _hash(text) if name == "head_hash" else text)
+
+
+@lru_cache(maxsize=1024)
+def _subject_json(*texts: str | None) -> str:
+    _, _, recipe_hash, *_ = texts
+    if recipe_hash is not None:
+        _hash(recipe_hash)
+    return "".join(_text_json(name, text) for name, text in zip(_SUBJECT, texts, strict=True) if text is not None)
+
+
+def _text_json(name: str, text: str) -> str:
+    limit = TEXT_LIMITS[name]
+    return f',"{name}":{_quote(text if len(text) <= limit else text[: limit - 1] + "…")}'
+
+
+def _hash(text: str) -> str:
+    if HASH.fullmatch(text) is None:
+        raise ValueError("a hash is not 64 lower-case hexadecimal digits")
+    return text
 
 
 def _attempt_json(attempt: Attempt) -> str:

@@ -10,6 +10,7 @@ back, seals what was cut off, and proves with its chain start that the medium wo
 """
 
 import asyncio
+import contextlib
 import os
 import socket
 import threading
@@ -18,6 +19,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from queue import SimpleQueue
 from typing import BinaryIO, Protocol
 
 from byok_api.audit import AuditEvent, AuditId, Head, Kind, seal, start_chain, writer_id
@@ -51,6 +53,9 @@ class AuditSink(Protocol):
     async def append(self, event: AuditEvent) -> AuditId:
         """Record an event and return when that is durable; Refusal(AuditUnavailable) if it cannot be."""
 
+    async def append_head(self, event: AuditEvent) -> Head:
+        """Do as `append` does, and return with the record's hash."""
+
     def lag(self) -> float:
         """Tell for how many seconds the oldest record has been waiting; 0 if none is."""
 
@@ -61,24 +66,32 @@ class AuditSink(Protocol):
         """Make durable what waits and refuse what comes; safe to call twice; Refusal(AuditUnavailable) if late."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Pending:
-    line: bytes
-    since: float
-    durable: "asyncio.Future[None]"
+class _Batch:
+    """Records that become durable together."""
+
+    __slots__ = ("durable", "lines", "since")
+
+    def __init__(self) -> None:
+        self.lines: list[bytes] = []
+        self.durable: list[asyncio.Future[None]] = []
+        self.since = 0.0
+        """When the first of them was sealed, by the monotonic clock."""
 
 
 class _GroupCommit:
-    """A chain that is being written to a medium: what both sinks have in common."""
+    """A chain that is being written to a medium: what both sinks have in common. One event loop at a time appends."""
 
     def __init__(self, medium: Medium, name: str, head: Head, *, clock: Callable[[], datetime]) -> None:
         self._medium = medium
         self._name = name
         self._head = head
         self._clock = clock
-        self._condition = threading.Condition()
-        self._pending: list[_Pending] = []
-        self._batch: list[_Pending] = []
+        self._lock = threading.Lock()
+        self._pending = _Batch()
+        self._batch = _Batch()
+        """What the thread is writing."""
+        self._wake: SimpleQueue[None] = SimpleQueue()
+        """An item for each batch that was begun, and one for the end."""
         self._closing = False
         self._failure: str | None = None
         self._counts = AuditCounts(0, 0, 0)
@@ -87,42 +100,57 @@ class _GroupCommit:
         self._thread.start()
 
     def ensure_available(self) -> None:
+        self._ensure_open()
+        if (lag := self.lag()) > MAX_LAG:
+            raise self._refusal(f"has not taken a record for {lag:.0f} s", retry_after=1.0)
+        if len(self._pending.lines) >= MAX_PENDING:
+            raise self._refusal(f"is behind: {MAX_PENDING} records wait to be written", retry_after=1.0)
+
+    def _ensure_open(self) -> None:
         if self._failure is not None:
             raise self._refusal(f"failed, and stays so until the signer restarts: {self._failure}")
         if self._closing:
             raise self._refusal("is closed: this signer is about to stop")
-        if (lag := self.lag()) > MAX_LAG:
-            raise self._refusal(f"has not taken a record for {lag:.0f} s", retry_after=1.0)
-        if len(self._pending) >= MAX_PENDING:
-            raise self._refusal(f"is behind: {MAX_PENDING} records wait to be written", retry_after=1.0)
 
     async def append(self, event: AuditEvent) -> AuditId:
+        head, durable = self._seal(event)
+        await durable
+        return head.id
+
+    async def append_head(self, event: AuditEvent) -> Head:
+        head, durable = self._seal(event)
+        await durable
+        return head
+
+    def _seal(self, event: AuditEvent) -> "tuple[Head, asyncio.Future[None]]":
+        # What KMS has done is recorded as long as there is hope; where nothing was done yet, nothing need pile up.
+        if event.kind in (Kind.INTENT, Kind.REFUSAL):
+            self.ensure_available()
         loop = asyncio.get_running_loop()
         durable = loop.create_future()
-        with self._condition:
-            # What KMS has done is recorded as long as there is hope; where nothing was done yet, nothing need pile up.
-            if self._failure is not None or self._closing or event.kind in (Kind.INTENT, Kind.REFUSAL):
-                self.ensure_available()
-            line, self._head = seal(event, self._head, time=self._clock())
-            place = self._head.id
-            self._pending.append(_Pending(line, time.monotonic(), durable))
-            if len(self._pending) == 1:
-                loop.call_soon(self._wake)
-        await durable
-        return place
+        with self._lock:
+            self._ensure_open()
+            line, head = seal(event, self._head, time=self._clock())
+            self._head, batch = head, self._pending
+            if not batch.lines:
+                batch.since = time.monotonic()
+                # Not at once, so that one group takes all that is ready to be recorded now.
+                loop.call_soon(self._wake.put, None)
+            batch.lines.append(line)
+            batch.durable.append(durable)
+        return head, durable
 
     def lag(self) -> float:
-        with self._condition:
-            oldest = (self._batch or self._pending)[:1]
-            return time.monotonic() - oldest[0].since if oldest else 0.0
+        with self._lock:
+            oldest = self._batch if self._batch.lines else self._pending
+            return time.monotonic() - oldest.since if oldest.lines else 0.0
 
     def counts(self) -> AuditCounts:
         return self._counts
 
     async def close(self) -> None:
-        with self._condition:
-            self._closing = True
-            self._condition.notify()
+        self._closing = True
+        self._wake.put(None)
         await asyncio.to_thread(self._thread.join, DRAIN_LIMIT)
         if self._thread.is_alive():
             raise self._refusal(f"did not take the last records within {DRAIN_LIMIT:.0f} s")
@@ -130,14 +158,10 @@ class _GroupCommit:
     def _refusal(self, message: str, *, retry_after: float | None = None) -> Refusal:
         return Refusal(Reason.AuditUnavailable, f"{self._name} {message}", retry_after=retry_after)
 
-    def _wake(self) -> None:
-        with self._condition:
-            self._condition.notify()
-
     def _run(self) -> None:
         try:
             while self._take():
-                self._commit(b"".join(pending.line for pending in self._batch))
+                self._commit(b"".join(self._batch.lines))
         except OSError as error:
             self._fail(error.strerror or str(error))
         except BaseException as error:
@@ -147,47 +171,43 @@ class _GroupCommit:
             self._medium.close()
 
     def _take(self) -> bool:
-        with self._condition:
-            # Looks once a second even if nobody wakes it: an event loop that was stopped no longer does.
-            while not self._condition.wait_for(lambda: self._pending or self._closing, timeout=1.0):
-                pass
-            self._batch, self._pending = self._pending, []
-            return bool(self._batch)
+        if not self._closing:
+            self._wake.get()
+        with self._lock:
+            self._batch, self._pending = self._pending, _Batch()
+            return bool(self._batch.lines)
 
     def _commit(self, data: bytes) -> None:
         self._medium.commit(data)
-        with self._condition:
-            done, self._batch = self._batch, []
+        with self._lock:
+            done, self._batch = self._batch, _Batch()
             before = self._counts
-            self._counts = AuditCounts(before.records + len(done), before.commits + 1, before.size + len(data))
-        _settle(done, None)
+            self._counts = AuditCounts(before.records + len(done.lines), before.commits + 1, before.size + len(data))
+        _settle(done.durable, None)
 
     def _fail(self, failure: str) -> None:
-        with self._condition:
+        with self._lock:
             self._failure = failure
-            lost, self._batch, self._pending = self._batch + self._pending, [], []
+            lost = self._batch.durable + self._pending.durable
+            self._batch, self._pending = _Batch(), _Batch()
         _settle(lost, f"{self._name} failed: {failure}")
 
 
-def _settle(waiting: list[_Pending], failure: str | None) -> None:
-    by_loop: dict[asyncio.AbstractEventLoop, list[_Pending]] = {}
-    for pending in waiting:
-        by_loop.setdefault(pending.durable.get_loop(), []).append(pending)
-    for loop, group in by_loop.items():
-        try:
-            loop.call_soon_threadsafe(_resolve, group, failure)
-        except RuntimeError:  # the loop is closed: nobody waits any more
-            continue
+def _settle(waiting: "list[asyncio.Future[None]]", failure: str | None) -> None:
+    if waiting:
+        # Whoever waited in an event loop before the last one was cancelled when that ended.
+        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+            waiting[-1].get_loop().call_soon_threadsafe(_resolve, waiting, failure)
 
 
-def _resolve(waiting: list[_Pending], failure: str | None) -> None:
-    for pending in waiting:
-        if pending.durable.done():  # its caller was cancelled
+def _resolve(waiting: "list[asyncio.Future[None]]", failure: str | None) -> None:
+    for durable in waiting:
+        if durable.done():  # its caller was cancelled
             continue
         if failure is None:
-            pending.durable.set_result(None)
+            durable.set_result(None)
         else:
-            pending.durable.set_exception(Refusal(Reason.AuditUnavailable, failure))
+            durable.set_exception(Refusal(Reason.AuditUnavailable, failure))
 
 
 def utc_now() -> datetime:

@@ -24,7 +24,7 @@ def _file(folder: Path, lines: list[bytes]) -> Path:
 def test_an_intact_trail_is_told_with_its_head(cli: Cli, tmp_path: Path, lines: list[bytes]) -> None:
     ended = cli("audit", "verify", _file(tmp_path, lines))
     assert ended.status == 0
-    assert ended.out.startswith("intact\n5 records on 5 lines: 1 chain-start, 3 outcome, 1 refusal\n")
+    assert ended.out.startswith("intact\n5 records on 5 lines: 1 chain-start, 1 intent, 2 outcome, 1 refusal\n")
     assert "signer-a/" in ended.out
 
 
