@@ -23,6 +23,7 @@ from byok_signer.kms.port import KeyDescription, KeyHandle, PublicKeyAnswer
 
 _SIGNATURE_LIMIT = 1024
 _SPKI_LIMIT = 2048
+_JSON = json.JSONDecoder()
 _CODE = re.compile(r"[A-Za-z0-9.]{1,100}")
 
 
@@ -142,7 +143,7 @@ def _key_arn(action: Action, fields: Mapping[str, Any], asked: KeyArn) -> KeyArn
 
 def _object(body: bytes) -> dict[str, Any] | None:
     try:
-        fields = json.loads(body)
+        fields = _JSON.decode(body.decode())
     except (ValueError, RecursionError):
         return None
     return fields if isinstance(fields, dict) else None

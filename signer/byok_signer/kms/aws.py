@@ -2,6 +2,7 @@
 # ruff: noqa: ASYNC109 - the timeout is spent over retries and replicas
 
 import base64
+import json
 import time
 from collections.abc import Callable
 from functools import partial
@@ -13,7 +14,7 @@ from byok_api.keypolicy import Grantee, session_tags
 from byok_api.references import KeyArn
 from byok_signer.kms import answers
 from byok_signer.kms.calls import Call, Caller, Read, T
-from byok_signer.kms.client import Identity, SignedClient
+from byok_signer.kms.client import Identity, Observe, SignedClient
 from byok_signer.kms.config import KmsConfig
 from byok_signer.kms.credentials import Frozen, OwnCredentials, default_chain
 from byok_signer.kms.endpoints import Endpoints
@@ -29,10 +30,16 @@ from byok_signer.kms.transport import Transport
 class AwsKms:
     """Calls KMS in the Region of each key's ARN, over one pool of connections; use it from one event loop."""
 
-    def __init__(self, config: KmsConfig, *, chain: Callable[[], Frozen | None] = default_chain) -> None:
+    def __init__(
+        self,
+        config: KmsConfig,
+        *,
+        chain: Callable[[], Frozen | None] = default_chain,
+        observe: Observe = lambda _operation, _outcome, _seconds: None,
+    ) -> None:
         self._config = config
         self._transport = Transport(config.ca_file)
-        client, endpoints = SignedClient(self._transport, time.time), Endpoints(config)
+        client, endpoints = SignedClient(self._transport, time.time, observe), Endpoints(config)
         self._own = OwnCredentials(chain)
         self._sts = Sts(client, endpoints, self._own, config.attempt_timeout)
         self._roles = AssumedRoles(self._sts.assume_role, config.installation)
@@ -46,7 +53,7 @@ class AwsKms:
         def read(action: Action, arn: KeyArn, answer: HttpAnswer, request_id: str) -> PublicKeyAnswer:
             return answers.public_key_answer(action, answers.fields_of(action, answer), key, arn, request_id)
 
-        call = self._call(key, "GetPublicKey", (key.arn, *key.replicas), {}, read)
+        call = self._call(key, "GetPublicKey", (key.arn, *key.replicas), "", read)
         return (await self._caller.run(call, timeout=timeout))[0]
 
     async def sign(self, key: KeyHandle, algorithm: SigningAlgorithm, *, message: bytes, timeout: float) -> SignAnswer:
@@ -61,20 +68,21 @@ class AwsKms:
 
     async def try_sign(self, key: KeyHandle, algorithm: SigningAlgorithm, *, timeout: float) -> Allowed:
         """Ask with DryRun whether Sign is allowed; no signature is made."""
-        fields = {**_sign_fields(algorithm, payload_of_nothing(key.name, algorithm)), "DryRun": True}
-        return await self._ask(key, "Sign", fields, timeout)
+        return await self._ask(key, "Sign", _sign_members(algorithm, payload_of_nothing(key.name, algorithm)), timeout)
 
     async def try_create_grant(self, key: KeyHandle, *, timeout: float) -> Allowed:
         """Ask with DryRun whether CreateGrant is allowed, which it should not be."""
         arn = key.signing_arn
         # Some principal must be named; the key's own account is one that always exists.
         grantee = f"arn:{arn.partition}:iam::{arn.account}:root"
-        fields = {"GranteePrincipal": grantee, "Operations": ["Sign"], "DryRun": True}
-        return await self._ask(key, "CreateGrant", fields, timeout)
+        return await self._ask(
+            key, "CreateGrant", _members({"GranteePrincipal": grantee, "Operations": ["Sign"]}), timeout
+        )
 
     async def try_get_key_policy(self, key: KeyHandle, *, timeout: float) -> Allowed:
         """Ask whether GetKeyPolicy is allowed, which it should not be."""
-        return await self._ask(key, "GetKeyPolicy", {"PolicyName": "default"}, timeout)
+        call = self._call(key, "GetKeyPolicy", (key.signing_arn,), _members({"PolicyName": "default"}), _allowed)
+        return (await self._caller.run(call, timeout=timeout))[0]
 
     async def describe_key(self, key: KeyHandle, *, timeout: float) -> KeyDescription:
         """Read facts that are nice to know; expect `KeyAccessDenied`."""
@@ -82,7 +90,7 @@ class AwsKms:
         def read(action: Action, arn: KeyArn, answer: HttpAnswer, request_id: str) -> KeyDescription:
             return answers.description_of(action, answers.fields_of(action, answer), arn, request_id)
 
-        call = self._call(key, "DescribeKey", (key.arn,), {}, read)
+        call = self._call(key, "DescribeKey", (key.arn,), "", read)
         return (await self._caller.run(call, timeout=timeout))[0]
 
     async def grantee(self, key: KeyHandle, *, timeout: float) -> Grantee:
@@ -105,20 +113,20 @@ class AwsKms:
             signature, der = answers.signature_of(action, answers.fields_of(action, answer), arn, algorithm)
             return arn, signature, der, request_id
 
-        call = self._call(key, "Sign", (key.signing_arn, *key.replicas), _sign_fields(algorithm, payload), read)
+        call = self._call(key, "Sign", (key.signing_arn, *key.replicas), _sign_members(algorithm, payload), read)
         (arn, signature, der, request_id), attempts = await self._caller.run(call, timeout=timeout)
         return SignAnswer(signature, der, arn, request_id, attempts)
 
-    async def _ask(self, key: KeyHandle, operation: str, fields: dict[str, object], timeout: float) -> Allowed:
-        """Ask about the key itself: a replica has a policy of its own."""
-        read = _dry_run if "DryRun" in fields else _allowed
-        call = self._call(key, operation, (key.signing_arn,), fields, read)
+    async def _ask(self, key: KeyHandle, operation: str, members: str, timeout: float) -> Allowed:
+        """Ask with DryRun about the key itself: a replica has a policy of its own."""
+        call = self._call(key, operation, (key.signing_arn,), members + _members({"DryRun": True}), _dry_run)
+        call.dry_run = True
         return (await self._caller.run(call, timeout=timeout))[0]
 
     def _call(
-        self, key: KeyHandle, operation: str, targets: tuple[KeyArn, ...], fields: dict[str, object], read: Read[T]
+        self, key: KeyHandle, operation: str, targets: tuple[KeyArn, ...], members: str, read: Read[T]
     ) -> Call[T]:
-        return Call(key, operation, targets, fields, read, partial(self._identity, key))
+        return Call(key, operation, targets, members, read, partial(self._identity, key))
 
     def _identity(self, key: KeyHandle, arn: KeyArn) -> Identity:
         role = self._role_of(key)
@@ -128,12 +136,15 @@ class AwsKms:
         return key.role_arn or self._config.role_arn
 
 
-def _sign_fields(algorithm: SigningAlgorithm, payload: Payload) -> dict[str, object]:
-    return {
-        "Message": base64.b64encode(payload.data).decode(),
-        "MessageType": payload.message_type,
-        "SigningAlgorithm": algorithm.facts.kms,
-    }
+def _members(fields: dict[str, object]) -> str:
+    """Write members of a JSON object that has others before them."""
+    return f",{json.dumps(fields)[1:-1]}"
+
+
+def _sign_members(algorithm: SigningAlgorithm, payload: Payload) -> str:
+    # No character of these has to be escaped.
+    message = base64.b64encode(payload.data).decode()
+    return f',"Message":"{message}","MessageType":"{payload.message_type}","SigningAlgorithm":"{algorithm.facts.kms}"'
 
 
 def _allowed(_action: Action, _arn: KeyArn, _answer: HttpAnswer, request_id: str) -> Allowed:

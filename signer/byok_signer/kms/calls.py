@@ -2,9 +2,8 @@
 # ruff: noqa: ASYNC109 - the timeout is spent over retries and replicas
 
 import asyncio
-import json
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -22,7 +21,10 @@ from byok_signer.kms.port import KeyHandle
 T = TypeVar("T")
 
 _PAUSE = 0.05
+_LEAST = 0.025
+"""Seconds: with less left, a retry would at best leave a signature behind that nobody waits for."""
 _DRY_RUN_DONE = frozenset({"DryRunOperationException"})
+_NO_CODES: frozenset[str] = frozenset()
 _OUT_OF_TIME = Verdict(Reason.KmsDeadlineExceeded, Outcome.UNKNOWN)
 
 Read = Callable[[Action, KeyArn, HttpAnswer, str], T]
@@ -36,16 +38,13 @@ class Call(Generic[T]):
     key: KeyHandle
     operation: str
     targets: tuple[KeyArn, ...]
-    fields: Mapping[str, object]
-    """Beside KeyId."""
+    members: str
+    """Those of the JSON object that is sent, after KeyId: `,"name":value...` or nothing."""
     read: Read[T]
     identity: Callable[[KeyArn], Identity]
     """Whose call it is, given where it goes."""
-
-    @property
-    def dry_run(self) -> bool:
-        """Whether KMS is only asked if it would."""
-        return "DryRun" in self.fields
+    dry_run: bool = False
+    """Whether KMS is only asked if it would."""
 
     def action(self, arn: KeyArn) -> Action:
         """Name the call to one of the targets."""
@@ -62,8 +61,8 @@ class Caller:
 
     async def run(self, call: Call[T], *, timeout: float) -> tuple[T, tuple[Attempt, ...]]:
         """Answer the result and every request made; the last refusal if it is no outage, or tries or time run out."""
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + timeout
+        time = asyncio.get_running_loop().time
+        deadline = time() + timeout
         attempts: list[Attempt] = []
         refusal: KmsError | None = None
         for number in range(len(call.targets) * (self.config.retries + 1)):
@@ -71,11 +70,13 @@ class Caller:
             if turn and not place:
                 # Jitter, so that those who failed together do not come back together.
                 pause = _PAUSE * 2**turn * random.uniform(0.5, 1)  # noqa: S311 - no secret
-                await asyncio.sleep(min(pause, max(0.0, deadline - loop.time())))
-            arn = call.targets[place]
-            left = deadline - loop.time()
-            if left <= 0:
+                if time() + pause > deadline - _LEAST:
+                    break
+                await asyncio.sleep(pause)
+            left = deadline - time()
+            if left <= (_LEAST if number else 0):
                 break
+            arn = call.targets[place]
             try:
                 result = await self._try(call, arn, attempts, min(left, self.config.attempt_timeout))
             except KmsError as error:
@@ -87,7 +88,7 @@ class Caller:
                     refusal = told
             else:
                 return result, tuple(attempts)
-        if refusal is None or loop.time() >= deadline:
+        if refusal is None or time() >= deadline:
             late = call.action(call.targets[0]).refused(_OUT_OF_TIME, f"{timeout:.1f} s have passed")
             raise late.with_attempts(tuple(attempts)) from refusal
         raise refusal.with_attempts(tuple(attempts)) from refusal
@@ -96,11 +97,11 @@ class Caller:
         request = Request(
             call.action(arn),
             self.endpoints.kms(call.key, arn, call.operation),
-            json.dumps({"KeyId": arn.text, **call.fields}).encode(),
+            f'{{"KeyId":"{arn.text}"{call.members}}}'.encode(),
             answers.error_of,
-            signs=call.operation == "Sign",
-            done_codes=_DRY_RUN_DONE if call.dry_run else frozenset(),
-            attempts=attempts,
+            call.operation == "Sign",
+            _DRY_RUN_DONE if call.dry_run else _NO_CODES,
+            attempts,
         )
         answer = await self.client.post(request, call.identity(arn), timeout=timeout)
         try:

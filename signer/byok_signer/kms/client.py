@@ -4,20 +4,32 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from http import HTTPStatus
 from typing import Protocol
 
 from byok_api.audit import Attempt, Outcome
 from byok_signer.kms.connection import DisconnectedError, NotSentError, TransportError
 from byok_signer.kms.endpoints import Endpoint
-from byok_signer.kms.errors import EXPIRED_CODES, OUTAGE, Action, Verdict, verdict_for
+from byok_signer.kms.errors import EXPIRED_CODES, OUTAGE, VERDICTS, Action, Verdict, verdict_for
 from byok_signer.kms.http1 import AnswerTooLongError, HttpAnswer
 from byok_signer.kms.sigv4 import Credentials, RequestSigner
 from byok_signer.kms.transport import Transport
 
+_OK = 200
+
+Observe = Callable[[str, str, float], None]
+"""Told of each request: its operation, such as kms:Sign; how it ended; after how many seconds.
+
+It ended `ok`, with an error code of AWS's that is known here, with `other` for any other answer, or without an answer:
+`not_sent`, `disconnected`, `no_answer`, `too_long`, `cancelled`.
+"""
+
 
 class Identity(Protocol):
     """Whose requests they are."""
+
+    def ready(self) -> Credentials | None:
+        """Return credentials that should be valid, unless they have to be waited for."""
+        ...
 
     async def get(self) -> Credentials:
         """Return credentials that should be valid; KmsError."""
@@ -48,55 +60,76 @@ class Request:
         self.attempts.append(Attempt(request_id, outcome if self.signs else Outcome.FAILED))
 
 
+@dataclass(slots=True)
+class _Answered:
+    answer: HttpAnswer
+    code: str | None = None
+    verdict: Verdict | None = None
+    """None for a wanted answer."""
+
+
 class SignedClient:
     """Sends requests over one transport; `clock` yields seconds since the epoch."""
 
-    def __init__(self, transport: Transport, clock: Callable[[], float]) -> None:
+    def __init__(self, transport: Transport, clock: Callable[[], float], observe: Observe) -> None:
         self._transport = transport
         self._clock = clock
+        self._observe = observe
         self._signer = RequestSigner()
 
     async def post(self, request: Request, identity: Identity, *, timeout: float) -> HttpAnswer:
         """Return a good answer, or one with a code of `done_codes`; KmsError as the table says of any other."""
         deadline = asyncio.get_running_loop().time() + timeout
-        credentials = await _in_time(request, deadline, identity.get())
-        answer = await self._send(request, credentials, deadline)
-        code, verdict = _judge(request, answer)
-        if code in EXPIRED_CODES:
+        credentials = identity.ready()
+        if credentials is None:
+            credentials = await _in_time(request, deadline, identity.get())
+        answered = await self._send(request, credentials, deadline)
+        if answered.code in EXPIRED_CODES:
             credentials = await _in_time(request, deadline, identity.renew(credentials))
-            answer = await self._send(request, credentials, deadline)
-            code, verdict = _judge(request, answer)
-        if verdict is not None:
-            raise request.action.refused(verdict, code or f"HTTP status {answer.status}")
-        return answer
+            answered = await self._send(request, credentials, deadline)
+        if answered.verdict is not None:
+            raise request.action.refused(answered.verdict, answered.code or f"HTTP status {answered.answer.status}")
+        return answered.answer
 
-    async def _send(self, request: Request, credentials: Credentials, deadline: float) -> HttpAnswer:
+    async def _send(self, request: Request, credentials: Credentials, deadline: float) -> _Answered:
         try:
-            return await self._send_once(request, credentials, deadline)
+            return await self._send_once(request, credentials, deadline, fresh=False)
         except DisconnectedError:
-            request.record(None, Outcome.UNKNOWN)
+            pass  # Perhaps the connection was only old.
         try:
-            return await self._send_once(request, credentials, deadline)
+            return await self._send_once(request, credentials, deadline, fresh=True)
         except DisconnectedError as error:
-            request.record(None, Outcome.UNKNOWN)
             raise request.action.refused(OUTAGE, str(error)) from error
 
-    async def _send_once(self, request: Request, credentials: Credentials, deadline: float) -> HttpAnswer:
-        endpoint, body = request.endpoint, request.body
-        headers = self._signer.sign(endpoint.destination, credentials, body, now=self._clock())
-        left = deadline - asyncio.get_running_loop().time()
+    async def _send_once(
+        self, request: Request, credentials: Credentials, deadline: float, *, fresh: bool
+    ) -> _Answered:
+        """Send, observe and record; KmsError if no answer came, but DisconnectedError as it is."""
+        time, endpoint, body = asyncio.get_running_loop().time, request.endpoint, request.body
+        head = self._signer.sign(endpoint.destination, credentials, body, now=self._clock())
+        began, outcome = time(), "cancelled"
         try:
-            return await self._transport.post(endpoint.url, headers, body, timeout=left)
-        except DisconnectedError:
-            raise
+            answer = await self._transport.post(endpoint.url, head, body, timeout=deadline - began, fresh=fresh)
+            answered = _judge(request, answer)
+            outcome = _told(request, answered)
         except NotSentError as error:
+            outcome = "not_sent"
             raise request.action.refused(OUTAGE, str(error)) from error
+        except DisconnectedError:
+            outcome = "disconnected"
+            request.record(None, Outcome.UNKNOWN)
+            raise
         except TransportError as error:
+            outcome = "no_answer"
             request.record(None, Outcome.UNKNOWN)
             raise request.action.refused(OUTAGE, str(error)) from error
         except AnswerTooLongError as error:
+            outcome = "too_long"
             request.record(None, Outcome.UNKNOWN)
             raise request.action.answer_invalid("the answer is longer than any of KMS's") from error
+        finally:
+            self._observe(request.action.operation, outcome, time() - began)
+        return answered
 
 
 async def _in_time(request: Request, deadline: float, wanted: Awaitable[Credentials]) -> Credentials:
@@ -107,12 +140,20 @@ async def _in_time(request: Request, deadline: float, wanted: Awaitable[Credenti
         raise request.action.refused(OUTAGE, "the signer's credentials did not come in time") from error
 
 
-def _judge(request: Request, answer: HttpAnswer) -> tuple[str | None, Verdict | None]:
-    if answer.status == HTTPStatus.OK:
-        return None, None
+def _judge(request: Request, answer: HttpAnswer) -> _Answered:
+    if answer.status == _OK:
+        return _Answered(answer)
     code, message = request.error_of(answer)
     if code in request.done_codes:
-        return code, None
+        return _Answered(answer, code)
     verdict = verdict_for(code, message)
     request.record(answer.request_id, verdict.outcome)
-    return code, verdict
+    return _Answered(answer, code, verdict)
+
+
+def _told(request: Request, answered: _Answered) -> str:
+    """Name the end of an exchange, by no word that only the other side chose."""
+    code = answered.code
+    if code is None and answered.verdict is None:
+        return "ok"
+    return code if code is not None and (code in VERDICTS or code in request.done_codes) else "other"

@@ -81,14 +81,18 @@ class OwnCredentials:
         self._flight = SingleFlight()
         self._thread = ThreadPoolExecutor(1, "byok-aws-credentials")
 
+    def ready(self) -> Credentials | None:
+        """Return credentials if there are any, and look for newer ones now and then."""
+        if self._current is not None and time.monotonic() >= self._look_again_at:
+            self._flight.start(self._load)
+        return self._current
+
     async def get(self) -> Credentials:
         """Return credentials without waiting if there are any; `SignerCredentialsInvalid`, `KmsUnavailable`."""
-        current = self._current
+        current = self.ready()
         if current is None:
             await self._flight.run(self._load)
             current = self._current
-        elif time.monotonic() >= self._look_again_at:
-            self._flight.start(self._load)
         if current is None:
             raise _no_credentials("botocore's default chain finds none")
         return current
@@ -120,7 +124,10 @@ class OwnCredentials:
             raise _no_credentials(_found(error)) from error
         # Equal ones are kept, for what was derived from them is kept with them.
         if frozen and frozen.access_key and frozen.secret_key and not _equal(self._current, frozen):
-            self._current = Credentials(frozen.access_key, frozen.secret_key, frozen.token)
+            try:
+                self._current = Credentials(frozen.access_key, frozen.secret_key, frozen.token)
+            except ValueError as error:
+                raise _no_credentials(f"what the chain finds is none: {error}") from None
 
     def _fetch(self) -> ReadOnlyCredentials | None:
         # `renew` may forget what was found while this thread is at work.

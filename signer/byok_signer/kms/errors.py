@@ -120,7 +120,7 @@ def verdict_for(code: str | None, aws_message: str = "") -> Verdict:
     return OUTAGE if code is None else VERDICTS.get(code, OUTAGE)
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)  # not frozen: one is made for every signature, and freezing doubles the cost
 class Action:
     """What was asked, and for which key."""
 

@@ -7,6 +7,7 @@ two ways is refused.
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import NewType
 
 ANSWER_LIMIT = 128 * 1024
 """Bytes; KMS's longest answer of those used here, a key policy, is 32 KiB before it is escaped."""
@@ -26,11 +27,16 @@ _REQUEST_ID = re.compile(r"[A-Za-z0-9-]{1,128}")
 _VALUE = rb"[\t\x20-\x7e\x80-\xff]*+"
 _FIELDS = rb"(?:[!#$%&'*+\-.^_`|~0-9A-Za-z]++:" + _VALUE + rb"\r\n)*+"
 _HEAD = re.compile(rb"HTTP/1\.1 ([1-5][0-9]{2})(?: " + _VALUE + rb")?\r\n" + _FIELDS + rb"\r\n")
+_LINES = re.compile(_FIELDS)
 _TRAILERS = re.compile(_FIELDS + rb"\r\n")
 _CHUNK_LINE = re.compile(rb"([0-9A-Fa-f]{1,8})[\t ]*+(?:;" + _VALUE + rb")?\r\n")
 _KNOWN = re.compile(
     rb"\r\n(content-length|transfer-encoding|connection|x-amzn-requestid|x-amzn-errortype):([^\r]*+)", re.IGNORECASE
 )
+
+
+HeaderLines = NewType("HeaderLines", bytes)
+"""Headers as they are sent, each with its line end; `render_headers` makes them."""
 
 
 class HttpError(Exception):
@@ -53,15 +59,17 @@ class HttpAnswer:
     """x-amzn-ErrorType."""
 
 
-def render_request(path: str, headers: Mapping[str, str], body: bytes) -> bytes:
-    """Write a POST with these headers, Host among them; HttpError if any of it would begin another line."""
-    lines = [f"POST {path} HTTP/1.1", *[f"{name}: {value}" for name, value in headers.items()]]
-    lines.append(f"Content-Length: {len(body)}\r\n\r\n")
-    head = "\r\n".join(lines)
-    breaks = len(lines) + 1
-    if head.count("\r") != breaks or head.count("\n") != breaks or not head.isascii():
-        raise HttpError("the request's headers hold a line break, or more than ASCII")
-    return head.encode() + body
+def render_headers(headers: Mapping[str, str]) -> HeaderLines:
+    """Write headers; ValueError if one would begin another line, or end where it should not."""
+    lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items()).encode("latin-1")
+    if _LINES.fullmatch(lines) is None or lines.count(b"\n") != len(headers):
+        raise ValueError("a header's name or value has characters that HTTP does not allow there")
+    return HeaderLines(lines)
+
+
+def render_request(common: HeaderLines, headers: HeaderLines, body: bytes) -> bytes:
+    """Write a POST of `body` to the root, all that KMS and STS are asked by; Content-Length is added."""
+    return b"POST / HTTP/1.1\r\n%b%bContent-Length: %d\r\n\r\n%b" % (common, headers, len(body), body)
 
 
 @dataclass(slots=True)

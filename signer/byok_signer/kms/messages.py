@@ -11,7 +11,7 @@ from byok_signer.kms.errors import KmsError
 _NOTHING = b"byok-operator asks with DryRun and signs nothing"
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)  # not frozen: one is made for every signature, and freezing doubles the cost
 class Payload:
     """`Message` and `MessageType` of `kms:Sign`."""
 

@@ -55,19 +55,29 @@ class AssumedRoles:
         self._clock = clock
         self._sessions: dict[_Who, _Session] = {}
 
-    async def get(self, key: KeyHandle, role_arn: str, arn: KeyArn) -> Credentials:
-        """Assume the role for this key, by way of STS in the Region of `arn`; KmsError as the table says."""
+    def ready(self, key: KeyHandle, role_arn: str, arn: KeyArn) -> Credentials | None:
+        """Return the session for this key unless it has to be waited for, and see to it that it is renewed in time."""
         who = _Who(role_arn, key.name, key.external_id)
         session = self._session(who)
         now = self._clock()
         if session.credentials is None or session.ends_at - now < _MARGIN:
-            await session.flight.run(lambda: self._assume(who, session, arn))
-        elif now >= session.renew_at:
+            return None
+        if now >= session.renew_at:
             session.renew_at = now + _RENEW_AGAIN
             session.flight.start(lambda: self._assume(who, session, arn))
-        if session.credentials is None:
-            raise _action(who).answer_invalid("the session was dropped while it was renewed")
         return session.credentials
+
+    async def get(self, key: KeyHandle, role_arn: str, arn: KeyArn) -> Credentials:
+        """Assume the role for this key, by way of STS in the Region of `arn`; KmsError as the table says."""
+        credentials = self.ready(key, role_arn, arn)
+        if credentials is None:
+            who = _Who(role_arn, key.name, key.external_id)
+            session = self._session(who)
+            await session.flight.run(lambda: self._assume(who, session, arn))
+            credentials = session.credentials
+            if credentials is None:
+                raise _action(who).answer_invalid("the session was dropped while it was renewed")
+        return credentials
 
     def forget(self, key: KeyHandle, role_arn: str, stale: Credentials) -> None:
         """Drop a session that AWS says has expired."""
@@ -132,6 +142,10 @@ class RoleIdentity:
     role_arn: str
     arn: KeyArn
 
+    def ready(self) -> Credentials | None:
+        """Return the session unless it has to be waited for."""
+        return self.roles.ready(self.key, self.role_arn, self.arn)
+
     async def get(self) -> Credentials:
         """Assume the role unless that has been done; KmsError as the table says."""
         return await self.roles.get(self.key, self.role_arn, self.arn)
@@ -161,7 +175,10 @@ def _parse(action: Action, answer: bytes) -> tuple[Credentials, float]:
         raise action.answer_invalid("the session's expiration is not a time") from error
     if ends_at.tzinfo is None:
         raise action.answer_invalid("the session's expiration has no time zone")
-    return Credentials(access_key, secret_key, token), ends_at.timestamp()
+    try:
+        return Credentials(access_key, secret_key, token), ends_at.timestamp()
+    except ValueError:
+        raise action.answer_invalid("the session's credentials are not printable ASCII") from None
 
 
 _CREDENTIALS = ("AccessKeyId", "SecretAccessKey", "SessionToken", "Expiration")

@@ -7,11 +7,14 @@ Source: AWS IAM User Guide, "Create a signed AWS API request".
 
 import hashlib
 import hmac
+import re
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from byok_signer.kms.http1 import HeaderLines, render_headers
+
 _CACHE_LIMIT = 4096
+_PRINTED = re.compile(r"[\x21-\x7e]+")
 
 
 # Both are compared by identity, as hashing a dozen fields would cost more than signing.
@@ -24,6 +27,11 @@ class Credentials:
     access_key: str
     secret_key: str = field(repr=False)
     token: str | None = field(repr=False)
+
+    def __post_init__(self) -> None:
+        """Raise ValueError for what could not stand in a header."""
+        if not all(map(_PRINTED.fullmatch, (self.access_key, self.secret_key, self.token or "-"))):
+            raise ValueError("AWS credentials are printable ASCII without spaces")
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,11 +52,11 @@ class _Prepared:
     """All of a signature that does not depend on the body; good for one second."""
 
     second: int
-    headers: Mapping[str, str] = field(repr=False)
     canonical_request: "hashlib._Hash"
     string_to_sign: hmac.HMAC
     """Keyed, and fed with all but the hash of the canonical request."""
-    authorization: str
+    lines: bytes = field(repr=False)
+    """All headers, up to the signature's own digits."""
 
 
 class RequestSigner:
@@ -57,8 +65,8 @@ class RequestSigner:
     def __init__(self) -> None:
         self._prepared: dict[tuple[Destination, Credentials], _Prepared] = {}
 
-    def sign(self, destination: Destination, credentials: Credentials, body: bytes, *, now: float) -> dict[str, str]:
-        """List all headers of a POST of `body` at `now`, seconds since the epoch, but Content-Length."""
+    def sign(self, destination: Destination, credentials: Credentials, body: bytes, *, now: float) -> HeaderLines:
+        """Write the headers of a POST of `body` at `now`, seconds since the epoch; all but Content-Length."""
         second = int(now)
         prepared = self._prepared.get((destination, credentials))
         if prepared is None or prepared.second != second:
@@ -67,7 +75,7 @@ class RequestSigner:
         canonical_request.update(hashlib.sha256(body).hexdigest().encode())
         string_to_sign = prepared.string_to_sign.copy()
         string_to_sign.update(canonical_request.hexdigest().encode())
-        return {**prepared.headers, "Authorization": prepared.authorization + string_to_sign.hexdigest()}
+        return HeaderLines(b"%b%b\r\n" % (prepared.lines, string_to_sign.hexdigest().encode()))
 
     def _prepare(self, destination: Destination, credentials: Credentials, second: int) -> _Prepared:
         if len(self._prepared) >= _CACHE_LIMIT:
@@ -89,16 +97,16 @@ def _prepare(destination: Destination, credentials: Credentials, second: int) ->
     lines = "".join(f"{name.lower()}:{' '.join(value.split())}\n" for name, value in headers.items())
     signed = ";".join(name.lower() for name in headers)
     scope = f"{timestamp[:8]}/{destination.region}/{destination.service}/aws4_request"
+    authorization = f"AWS4-HMAC-SHA256 Credential={credentials.access_key}/{scope}, SignedHeaders={signed}, Signature="
     return _Prepared(
         second,
-        headers,
         hashlib.sha256(f"POST\n/\n\n{lines}\n{signed}\n".encode()),
         hmac.new(
             _signing_key(credentials.secret_key, scope),
             f"AWS4-HMAC-SHA256\n{timestamp}\n{scope}\n".encode(),
             "sha256",
         ),
-        f"AWS4-HMAC-SHA256 Credential={credentials.access_key}/{scope}, SignedHeaders={signed}, Signature=",
+        render_headers({**headers, "Authorization": authorization}).removesuffix(b"\r\n"),
     )
 
 

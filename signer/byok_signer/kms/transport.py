@@ -7,18 +7,18 @@ Own code over asyncio, for aiohttp takes three times as long: docs/decisions/001
 import asyncio
 import socket
 import ssl
-from collections import defaultdict
-from collections.abc import Mapping
 from pathlib import Path
 
 from yarl import URL
 
 from byok_signer.kms.connection import Connection, NotSentError
-from byok_signer.kms.http1 import HttpAnswer, HttpError, render_request
+from byok_signer.kms.http1 import HeaderLines, HttpAnswer, render_headers, render_request
 
 CONNECTION_LIMIT = 512
 _NEXT_ADDRESS_AFTER = 0.25
 """Seconds before a name's next address is tried too (RFC 8305, section 5)."""
+# CloudTrail shows it beside every call.
+_USER_AGENT = render_headers({"User-Agent": "byok-signer"})
 
 
 class Transport:
@@ -32,29 +32,27 @@ class Transport:
         self._slots = asyncio.Semaphore(limit)
         self._busy = 0
         self._open: set[Connection] = set()
-        self._kept: defaultdict[URL, list[Connection]] = defaultdict(list)
+        self._kept: dict[URL, list[Connection]] = {}
         """Those that wait for a request, by origin, the last used last."""
         self._closed = False
 
     async def post(
-        self, url: URL, headers: Mapping[str, str], body: bytes, *, timeout: float, fresh: bool = False
+        self, url: URL, headers: HeaderLines, body: bytes, *, timeout: float, fresh: bool = False
     ) -> HttpAnswer:
         """Send `body` and read the whole answer within `timeout` seconds; TransportError, AnswerTooLongError.
 
-        `headers` are all but Content-Length; `fresh` asks for a connection that has not been used before.
+        `headers` are all but User-Agent and Content-Length; `fresh` asks for a connection that is used the first time.
         """
+        if timeout <= 0:
+            raise NotSentError("no time is left")
         deadline = asyncio.get_running_loop().time() + timeout
-        try:
-            request = render_request(url.raw_path_qs, headers, body)
-        except HttpError as error:
-            raise NotSentError(str(error)) from error
         await self._take_slot(deadline)
         connection = None
         try:
             connection = None if fresh else self._take_kept(url)
             if connection is None:
                 connection = await self._connect(url, deadline)
-            return await connection.exchange(request, deadline)
+            return await connection.exchange(render_request(_USER_AGENT, headers, body), deadline)
         finally:
             self._release(connection)
 
@@ -67,7 +65,7 @@ class Transport:
         await asyncio.gather(*ended)
 
     async def _take_slot(self, deadline: float) -> None:
-        """Wait until fewer than the limit of exchanges are under way."""
+        """Wait until fewer exchanges than the limit are under way."""
         if self._slots.locked():
             try:
                 async with asyncio.timeout_at(deadline):
@@ -79,7 +77,7 @@ class Transport:
         self._busy += 1
 
     def _take_kept(self, url: URL) -> Connection | None:
-        kept = self._kept[url]
+        kept = self._kept.get(url)
         while kept:
             connection = kept.pop()
             if connection.usable:
@@ -92,13 +90,12 @@ class Transport:
         if connection is None:
             return
         if connection.usable:
-            self._kept[connection.origin].append(connection)
+            self._kept.setdefault(connection.origin, []).append(connection)
         else:
             connection.abort()
 
     async def _connect(self, url: URL, deadline: float) -> Connection:
-        if self._busy + sum(map(len, self._kept.values())) > self._limit:
-            next(kept for kept in self._kept.values() if kept).pop(0).abort()
+        self._make_room()
         try:
             async with asyncio.timeout_at(deadline):
                 _, connection = await asyncio.get_running_loop().create_connection(
@@ -115,11 +112,18 @@ class Transport:
         self._open.add(connection)
         if self._closed:
             connection.abort()
+            raise NotSentError("the pool is closed")
         return connection
+
+    def _make_room(self) -> None:
+        """Keep the connections to the limit, by closing one that waits, perhaps for a request to somewhere else."""
+        waiting = [kept for kept in self._kept.values() if kept]
+        if self._busy + sum(map(len, waiting)) > self._limit:
+            waiting[0].pop(0).abort()
 
     def _forget(self, connection: Connection) -> None:
         self._open.discard(connection)
-        kept = self._kept[connection.origin]
+        kept = self._kept.get(connection.origin, [])
         if connection in kept:
             kept.remove(connection)
 
