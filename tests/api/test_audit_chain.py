@@ -9,10 +9,11 @@ from byok_api.audit import LINE_LIMIT, SEALED_LIMIT, TornLine, bounded_lines, re
 from byok_api.audit.chain import CHAINS_LIMIT, FINDINGS_LIMIT
 from tests.support.trails import REFUSED, SIGNED, TIME, found, rehashed, trail, verdict
 
-LINES, HEAD = trail(5)
-CONTINUED = LINES + trail(3, "signer-b", predecessor=HEAD)[0]
+LINES, HEAD = trail(8)
+CONTINUED = LINES + trail(7, "signer-b", predecessor=HEAD)[0]
 TEXT = b"".join(CONTINUED)
 LAST = len(CONTINUED)
+NEXT = len(LINES) + 1
 
 
 def fragment(size: int = 40) -> bytes:
@@ -22,12 +23,13 @@ def fragment(size: int = 40) -> bytes:
 def test_an_intact_trail_is_counted() -> None:
     report = verify_chain(CONTINUED)
     assert (report.intact, report.lines, report.records, report.torn) == (True, LAST, LAST, None)
-    assert report.kinds == {"chain-start": 2, "intent": 3, "outcome": 3, "refusal": 2}
+    assert report.kinds == {"chain-start": 2, "intent": 6, "outcome": 5, "refusal": 2, "checkpoint": 2}
     assert [(c.first_line, c.last_line, str(c.predecessor)) for c in report.chains] == [
-        (1, 6, "None"),
-        (7, 10, "signer-a/5"),
+        (1, 9, "None"),
+        (10, 17, "signer-a/8"),
     ]
     assert report.chains[0].head == HEAD
+    assert (report.intent_count, report.unknown) == (1, 3)
 
 
 @given(st.integers(0, len(TEXT) - 1), st.integers(1, 255))
@@ -91,7 +93,7 @@ def test_damage_hides_no_loss_further_down() -> None:
 
 
 def test_an_unknown_schema_is_named() -> None:
-    assert verdict([*LINES, rehashed('{"schema":2,"writer":"signer-z"') + b"\n"]) == [("UnknownSchema", 7)]
+    assert verdict([*LINES, rehashed('{"schema":2,"writer":"signer-z"') + b"\n"]) == [("UnknownSchema", NEXT)]
 
 
 def test_an_overlong_line_is_one_finding_and_takes_no_memory() -> None:
@@ -134,12 +136,15 @@ def test_torn_lines_sealed_by_the_next_chain_start_are_no_findings(count: int) -
 
 def test_a_sealed_line_that_was_altered_or_removed_is_found() -> None:
     after, _ = trail(1, "signer-b", predecessor=HEAD, torn=(TornLine.of(fragment()),))
-    assert verdict([*LINES, fragment(41) + b"\n", *after]) == [("NotARecord", 7), ("TornLineMissing", 8)]
-    assert verdict([*LINES, *after]) == [("TornLineMissing", 7)]
+    assert verdict([*LINES, fragment(41) + b"\n", *after]) == [
+        ("NotARecord", NEXT),
+        ("TornLineMissing", NEXT + 1),
+    ]
+    assert verdict([*LINES, *after]) == [("TornLineMissing", NEXT)]
 
 
 def test_a_torn_line_that_nothing_seals_is_found() -> None:
-    assert verdict([*LINES, fragment() + b"\n", *CONTINUED[len(LINES) :]]) == [("NotARecord", 7)]
+    assert verdict([*LINES, fragment() + b"\n", *CONTINUED[len(LINES) :]]) == [("NotARecord", NEXT)]
 
 
 def test_chains_of_several_writers_may_be_mixed() -> None:
@@ -152,7 +157,7 @@ def test_chains_of_several_writers_may_be_mixed() -> None:
 def test_a_chain_goes_on_only_where_its_predecessor_ended() -> None:
     early = read_record(LINES[3][:-1]).head
     after, _ = trail(1, "signer-b", predecessor=early)
-    assert verdict(LINES + after) == [("OutOfOrder", 7)]
+    assert verdict(LINES + after) == [("OutOfOrder", NEXT)]
     assert verdict(LINES[:3] + after) == [("Missing", 4)]
     assert verdict(after) == [("PredecessorMissing", 1)]
 

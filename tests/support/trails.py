@@ -5,6 +5,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
 
 from byok_api.algorithms import SigningAlgorithm
 from byok_api.audit import (
@@ -114,6 +115,6 @@ def found(report: ChainReport) -> list[tuple[str, int]]:
     return [(finding.kind.value, finding.line) for finding in report.findings]
 
 
-def verdict(lines: list[bytes]) -> list[tuple[str, int]]:
+def verdict(lines: list[bytes], *, checkpoint_key: PublicKeyTypes | None = None) -> list[tuple[str, int]]:
     """Verify a trail and list its findings as (kind, line)."""
-    return found(verify_chain(lines))
+    return found(verify_chain(lines, checkpoint_key=checkpoint_key))

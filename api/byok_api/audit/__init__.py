@@ -9,6 +9,7 @@ from byok_api.audit.checkpoints import (
     statement,
 )
 from byok_api.audit.events import ATTEMPTS_LIMIT, Attempt, AuditEvent, Kind, Outcome
+from byok_api.audit.intents import OpenIntent
 from byok_api.audit.records import (
     GENESIS,
     LINE_LIMIT,
@@ -47,6 +48,7 @@ __all__ = [
     "Head",
     "Kind",
     "LineFault",
+    "OpenIntent",
     "Outcome",
     "RecordError",
     "TornLine",

@@ -2,7 +2,10 @@
 
 A trail is what a file or a log collector holds: the chains of several writers, one after the other (each chain start
 names the chain that it continues) or mixed. What no reader of the trail alone can see is that its last lines are gone,
-or that all from some record on was made anew: compare the heads in the report with audit ids known from elsewhere.
+or that all from some record on was made anew: compare the heads in the report with audit ids known from elsewhere. Up
+to a chain's last checkpoint nothing can have been made anew without the checkpoint key.
+
+An intent without outcome, or an attempt whose end nobody knows, is what a crash or an outage leaves, and no tampering.
 """
 
 from collections import Counter
@@ -11,6 +14,11 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import BinaryIO
 
+from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
+
+from byok_api.audit.checkpoints import CheckpointError, check_checkpoint
+from byok_api.audit.events import AuditEvent, Kind, Outcome
+from byok_api.audit.intents import Intents, OpenIntent
 from byok_api.audit.records import (
     LINE_LIMIT,
     SEALED_LIMIT,
@@ -28,6 +36,10 @@ CHAINS_LIMIT = 4096
 """Chains that are remembered while reading, and listed in the report."""
 FINDINGS_LIMIT = 1000
 """Findings that are listed in the report; further ones are only counted."""
+INTENTS_LIMIT = 1000
+"""Intents without outcome that are listed in the report; further ones are only counted."""
+KEYS_LIMIT = 64
+"""Checkpoint keys that are told apart in the report."""
 
 
 class FindingKind(StrEnum):
@@ -49,6 +61,14 @@ class FindingKind(StrEnum):
     """The chain that this one continues is not in the trail."""
     TORN_LINE_MISSING = "TornLineMissing"
     """A chain start seals torn lines that are not, or no longer, directly above it."""
+    INTENT_MISSING = "IntentMissing"
+    """The record settles an intent that is not above it in its chain."""
+    INTENT_SETTLED_TWICE = "IntentSettledTwice"
+    """The record settles an intent that a record above has settled."""
+    CHECKPOINT_INVALID = "CheckpointInvalid"
+    """The checkpoint does not prove that the records above were there when it was made."""
+    CHECKPOINT_MISSING = "CheckpointMissing"
+    """The trail holds no checkpoint that the given key has signed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +90,8 @@ class ChainSummary:
     predecessor: AuditId | None
     head: Head
     """The last record in sequence."""
+    signed: Head | None
+    """The last record that a valid checkpoint in this chain signs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +111,13 @@ class ChainReport:
     """Lines cut off by a crash and accounted for by the chain start below them."""
     torn: int | None
     """Number of an incomplete last line: a crash, or a record that is being written. No tampering."""
+    intents: tuple[OpenIntent, ...]
+    """The first `INTENTS_LIMIT` intents without outcome, by line: KMS may have signed; nothing was released."""
+    intent_count: int
+    unknown: int
+    """Attempts whose end nobody knows: KMS may have signed."""
+    checkpoint_keys: Mapping[str, int]
+    """Valid checkpoints by the SHA-256 of their key's SubjectPublicKeyInfo."""
 
     @property
     def intact(self) -> bool:
@@ -104,9 +133,13 @@ def bounded_lines(stream: BinaryIO) -> Iterator[bytes]:
             line = stream.readline(LINE_LIMIT + 1) or b"\n"
 
 
-def verify_chain(lines: Iterable[bytes]) -> ChainReport:
-    """Verify a trail, given as lines with their newlines (`bounded_lines`), in one pass and bounded memory."""
-    verifier = _Verifier()
+def verify_chain(lines: Iterable[bytes], *, checkpoint_key: PublicKeyTypes | None = None) -> ChainReport:
+    """Verify a trail, given as lines with their newlines (`bounded_lines`), in one pass and bounded memory.
+
+    With `checkpoint_key` it must hold checkpoints, and every one must be signed with that key; without, each with the
+    key that it names, which proves nothing unless somebody compares `checkpoint_keys` with what is known of the key.
+    """
+    verifier = _Verifier(checkpoint_key)
     for line in lines:
         verifier.feed(line)
     return verifier.finish()
@@ -122,6 +155,13 @@ class _Chain:
     """Where a displaced run of records has got to: the run is one finding, not one for each of its lines."""
     successor: int | None = None
     """Line of the chain start that continues this chain, after which it has ended."""
+    complete_from: int = 0
+    """The first record after which none is missing here."""
+    signed: Head | None = None
+
+    @property
+    def summary(self) -> ChainSummary:
+        return ChainSummary(self.first_line, self.last_line, self.predecessor, self.head, self.signed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +174,7 @@ class _BadLine:
 
 
 class _Verifier:
-    def __init__(self) -> None:
+    def __init__(self, checkpoint_key: PublicKeyTypes | None = None) -> None:
         self._line = 0
         self._kinds: Counter[str] = Counter()
         self._chains: dict[str, _Chain] = {}
@@ -143,6 +183,10 @@ class _Verifier:
         self._held: list[_BadLine] = []
         self._damaged = 0
         self._sealed = 0
+        self._intents = Intents(INTENTS_LIMIT)
+        self._unknown = 0
+        self._checkpoint_key = checkpoint_key
+        self._checkpoint_keys: Counter[str] = Counter()
 
     def feed(self, line: bytes) -> None:
         self._line += 1
@@ -170,15 +214,25 @@ class _Verifier:
             self._report(
                 FindingKind.CHAIN_START_MISSING, "the trail holds no record; a signer begins with a chain start"
             )
+        if self._checkpoint_key is not None and not self._checkpoint_keys:
+            message = "the trail holds no checkpoint of the given key: nothing shows that it was not made anew"
+            self._report(FindingKind.CHECKPOINT_MISSING, message)
+        intents, intent_count = self._intents.unsettled()
         return ChainReport(
             lines=self._line,
             records=self._kinds.total(),
             kinds=dict(self._kinds),
-            chains=tuple(ChainSummary(c.first_line, c.last_line, c.predecessor, c.head) for c in self._chains.values()),
+            chains=tuple(
+                ChainSummary(c.first_line, c.last_line, c.predecessor, c.head, c.signed) for c in self._chains.values()
+            ),
             findings=tuple(sorted(self._findings, key=lambda finding: finding.line)),
             finding_count=self._finding_count,
             sealed=self._sealed,
             torn=torn,
+            intents=intents,
+            intent_count=intent_count,
+            unknown=self._unknown,
+            checkpoint_keys=dict(self._checkpoint_keys),
         )
 
     def _report(self, kind: FindingKind, message: str, line: int | None = None) -> None:
@@ -215,7 +269,9 @@ class _Verifier:
             self._report(FindingKind.CHAIN_START_MISSING, message)
         if len(self._chains) >= CHAINS_LIMIT:
             del self._chains[next(iter(self._chains))]
-        self._chains[record.writer] = _Chain(self._line, self._line, predecessor, record.head)
+        chain = _Chain(self._line, self._line, predecessor, record.head, complete_from=record.sequence)
+        self._chains[record.writer] = chain
+        self._account(chain, record)
 
     def _succeed(self, predecessor: AuditId, record: AuditRecord) -> None:
         before = self._chains.get(predecessor.writer)
@@ -237,7 +293,10 @@ class _Verifier:
                 message = f"{record.head.id} goes on with a chain that ended before line {chain.successor}"
                 self._report(FindingKind.OUT_OF_ORDER, message)
             self._link(chain, record.sequence - 1, record)
+            if record.sequence > chain.head.sequence + 1:
+                chain.complete_from = record.sequence
             chain.head, chain.last_line = record.head, self._line
+            self._account(chain, record)
             return
         stray = chain.stray
         if stray is None or (record.sequence, record.previous) != (stray.sequence + 1, stray.hash):
@@ -254,3 +313,40 @@ class _Verifier:
         elif gap > self._damaged:
             missing = f"{AuditId(chain.head.writer, chain.head.sequence + 1)} to {AuditId(chain.head.writer, sequence)}"
             self._report(FindingKind.MISSING, f"records {missing} are missing before this line")
+
+    def _account(self, chain: _Chain, record: AuditRecord) -> None:
+        """Follow what the records of a chain say of each other; what is missing was reported already."""
+        event = record.event
+        if isinstance(event, ChainStart):
+            return
+        self._unknown += sum(attempt.outcome is Outcome.UNKNOWN for attempt in event.attempts)
+        if event.kind is Kind.INTENT:
+            self._intents.begin(record, event, self._line)
+            return
+        intent = None
+        if event.intent is not None:
+            intent = self._settled_intent(chain, AuditId(record.writer, event.intent))
+        if event.signature is not None:
+            self._check_checkpoint(chain, event, intent)
+
+    def _settled_intent(self, chain: _Chain, intent: AuditId) -> OpenIntent | None:
+        found = self._intents.settle(intent, self._line)
+        if found is None:
+            before = self._intents.settled(intent)
+            if before is not None:
+                self._report(FindingKind.INTENT_SETTLED_TWICE, f"line {before} has settled the intent {intent} already")
+            elif intent.sequence >= chain.complete_from:
+                self._report(FindingKind.INTENT_MISSING, f"there is no intent {intent}, which this record settles")
+        return found
+
+    def _check_checkpoint(self, chain: _Chain, event: AuditEvent, intent: OpenIntent | None) -> None:
+        head = intent.head if intent is not None else None
+        try:
+            key = check_checkpoint(event, head=head, key=self._checkpoint_key)
+        except CheckpointError as error:
+            self._report(FindingKind.CHECKPOINT_INVALID, f"the checkpoint is not valid: {error}")
+            return
+        if key in self._checkpoint_keys or len(self._checkpoint_keys) < KEYS_LIMIT:
+            self._checkpoint_keys[key] += 1
+        if head is not None:
+            chain.signed = head

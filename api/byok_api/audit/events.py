@@ -149,6 +149,8 @@ def _check_settlement(event: AuditEvent) -> None:
             raise ValueError(f"{sequence} is the sequence of no event")
     if len(event.attempts) > ATTEMPTS_LIMIT or event.suppressed:
         raise ValueError(f"{event.kind} does not go with {len(event.attempts)} attempts, or suppressed refusals")
+    if event.intent is None and event.kind is not Kind.OUTCOME:
+        raise ValueError(f"{event.kind} settles an intent")
     if event.repeats is not None and (
         event.kind is not Kind.OUTCOME
         or event.outcome is not Outcome.SIGNED
