@@ -218,8 +218,31 @@ async def test_the_public_key_is_no_shared_secret(world: World) -> None:
 
 async def test_changed_claims_are_refused(world: World) -> None:
     header, _, signature = world.token().split(".")
-    forged = f"{header}.{_part({**world.claims(), 'sub': 'system:serviceaccount:bank:vault'})}.{signature}"
+    forged = f"{header}.{_part({**world.claims(), 'exp': IN_AN_HOUR + 1})}.{signature}"
     assert "signature" in (await world.refusal_of(forged)).message
+
+
+@pytest.mark.parametrize(
+    ("header", "taken"), [({}, True), ({"crit": ["b64"], "b64": False}, False), ({"crit": []}, False)]
+)
+async def test_a_token_that_says_that_something_else_is_signed_is_refused(
+    world: World, header: Claims, *, taken: bool
+) -> None:
+    key, ecdsa = ec.generate_private_key(ec.SECP256R1()), jwt.algorithms.ECAlgorithm(jwt.algorithms.ECAlgorithm.SHA256)
+    jwk = {**ecdsa.to_jwk(key.public_key(), as_dict=True), "kid": "k"}
+    world.jwks.write_text(json.dumps({"keys": [jwk]}))
+    signed = f"{_part({'alg': 'ES256', 'kid': 'k', **header})}.{_part(world.claims())}"
+    seal = base64.urlsafe_b64encode(ecdsa.sign(signed.encode(), key)).rstrip(b"=").decode()
+    if taken:
+        assert (await world.authenticator.authenticate(f"{signed}.{seal}")).username == ACCOUNT.username
+    else:
+        assert "signature" in (await world.refusal_of(f"{signed}.{seal}")).message
+
+
+async def test_what_costs_little_is_looked_at_before_the_signature(world: World) -> None:
+    token = world.issuer.sign({**world.claims(), "aud": "vault"})
+    world.jwks.unlink()
+    assert (await world.refusal_of(token)).reason is Reason.TokenInvalid
 
 
 async def test_a_little_clock_skew_is_forgiven_at_the_beginning_only(world: World) -> None:
@@ -294,7 +317,7 @@ async def test_the_memory_for_tokens_is_bounded(world: World, monkeypatch: pytes
 
 
 async def test_a_refused_token_is_answered_from_memory_for_a_while(world: World) -> None:
-    token = world.issuer.sign({**world.claims(), "aud": "vault"})
+    token = world.token()[:-8] + "AAAAAAAA"
     first = await world.refusal_of(token)
     world.jwks.unlink()
     assert (await world.refusal_of(token)).message == first.message
