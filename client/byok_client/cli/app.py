@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import typer
 
-from byok_client.cli.commands import audit, key, media, plugins, recipe
+from byok_client.cli.commands import auditor, key, media, plugins, recipe
 from byok_client.cli.commands.help import as_is, group
 from byok_client.cli.exits import MEANINGS, Exit
 from byok_client.cli.output import Format, print_error
@@ -25,7 +25,7 @@ def build() -> typer.Typer:
     media.add_to(app)
     app.add_typer(recipe.app)
     app.add_typer(key.app)
-    app.add_typer(audit.app)
+    app.add_typer(auditor.app)
     plugins.add_to(app)
     return app
 

@@ -29,6 +29,7 @@ LEAVES = [
     ("key", "probe"),
     ("key", "lint"),
     ("audit", "verify"),
+    ("audit", "reconcile"),
     ("sandbox",),
 ]
 
