@@ -16,6 +16,7 @@ REBUILD = frozenset({Reason.RecipeChanged, Reason.CertificateChanged})
 
 _BACKOFF_BASE = 0.1
 _BACKOFF_LIMIT = 2.0
+_LEAST_DELAY = 0.01  # a RetryInfo of nothing must not become a loop
 _JITTER = 0.25
 _NO_DETAILS = {
     grpc.StatusCode.UNIMPLEMENTED: (Reason.SignerUnreachable, "what answers there is no signer of this version"),
@@ -32,7 +33,7 @@ class SignerError(Refusal):
         super().__init__(reason, message, retry_after=retry_after)
         self.code = code
         self.is_transport_failure = False
-        """Whether no signer answered, so that another replica may."""
+        """Whether no signer answered, so that another replica may, or the same one later."""
 
 
 @dataclass(frozen=True)
@@ -72,30 +73,29 @@ def _details_of(trailers: Iterable[tuple[str, str | bytes]]) -> tuple[ErrorInfo,
 
 
 def _without_details(failure: Failure, address: str) -> SignerError:
+    said = failure.details[:300]
     # A server that stops cancels what reached it too late; our own cancelling is told apart before this.
     if failure.code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED):
         if _is_certificate_failure(failure.details):
-            return SignerError(
-                Reason.ConfigurationInvalid,
-                f"the TLS certificate of {address} is not trusted, or is another host's: {failure.details[:300]}",
-                code=failure.code,
-                retry_after=None,
-            )
-        error = SignerError(
-            Reason.SignerUnreachable,
-            f"no signer answers at {address}: {failure.details[:300]}",
-            code=failure.code,
-            retry_after=None,
-        )
-        error.is_transport_failure = True
-        return error
+            message = f"the TLS certificate of {address} is not trusted, or is another host's: {said}"
+            return SignerError(Reason.ConfigurationInvalid, message, code=failure.code, retry_after=None)
+        return _unanswered(f"no signer answers at {address}: {said}", failure.code)
+    if failure.code is grpc.StatusCode.RESOURCE_EXHAUSTED and not _is_too_large(failure.details):
+        return _unanswered(f"the signer at {address}, or something before it, has too much to do: {said}", failure.code)
     reason, meaning = _NO_DETAILS.get(failure.code, (Reason.Internal, "the signer failed"))
-    return SignerError(
-        reason,
-        f"{meaning}: {address} answered {failure.code.name}: {failure.details[:300]}",
-        code=failure.code,
-        retry_after=None,
-    )
+    message = f"{meaning}: {address} answered {failure.code.name}: {said}"
+    return SignerError(reason, message, code=failure.code, retry_after=None)
+
+
+def _unanswered(message: str, code: grpc.StatusCode) -> SignerError:
+    error = SignerError(Reason.SignerUnreachable, message, code=code, retry_after=None)
+    error.is_transport_failure = True
+    return error
+
+
+def _is_too_large(details: str) -> bool:
+    # gRPC answers alike when it has no room for another call ("Concurrent RPC limit exceeded!"), but that passes.
+    return "larger than max" in details or "metadata size exceeds" in details
 
 
 def _is_certificate_failure(details: str) -> bool:
@@ -106,12 +106,15 @@ def _is_certificate_failure(details: str) -> bool:
 def retry_delay(error: SignerError, attempt: int, remaining: float, chance: float) -> float | None:
     """Say how many seconds to wait before attempt number `attempt` + 1, or None to give up.
 
-    `chance` is uniform in [0, 1): it spreads the clients of a signer that comes back.
+    Never less than the signer asks for, and more each time (google.rpc.RetryInfo). `chance` is uniform in [0, 1): it
+    spreads the clients of a signer that comes back.
     """
+    growth = 2 ** min(attempt, 16)
     if error.retry_after is not None:
-        delay = max(0.0, error.retry_after) * (1 + _JITTER * chance)
+        least = max(error.retry_after, _LEAST_DELAY)
+        delay = min(max(_BACKOFF_LIMIT, least), least * growth) * (1 + _JITTER * chance)
     elif error.is_transport_failure:
-        delay = min(_BACKOFF_LIMIT, _BACKOFF_BASE * 2 ** min(attempt, 16)) * (0.5 + chance / 2)
+        delay = min(_BACKOFF_LIMIT, _BACKOFF_BASE * growth) * (0.5 + chance / 2)
     else:
         return None
     return delay if delay < remaining else None

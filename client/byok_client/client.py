@@ -1,11 +1,9 @@
 """The signer's client for blocking code."""
 
-import random
 import threading
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
-from itertools import count
 from types import TracebackType
 from typing import Self, TypeVar, Unpack
 
@@ -21,28 +19,35 @@ from byok_api.signer.v1.signer_pb2 import (
     SignClaimResponse,
 )
 from byok_api.signer.v1.signer_pb2_grpc import KeyProbeStub, SignerStub
-from byok_client.answers import Failure, SignerError, error_of, retry_delay
+from byok_client.answers import Failure, SignerError, error_of
 from byok_client.assets import PathOrStream
 from byok_client.callback import SigningCallback
+from byok_client.memory import Memory
 from byok_client.recipes import Recipe, RecipeCache, recipe_of
+from byok_client.retries import CHANNEL_OPTIONS, Course
 from byok_client.settings import ClientSettings, TokenFile
 from byok_client.signing import Job, SigningResult, SignOptions, sign_asset
 from byok_client.switch import CalledOff, Switch
 from byok_client.verification import TrustAnchors, VerificationResult, verify_asset
 
-CHANNEL_OPTIONS = (
-    ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.min_reconnect_backoff_ms", 100),
-    ("grpc.max_reconnect_backoff_ms", 2000),
-    ("grpc.max_receive_message_length", 1024 * 1024),
-    ("grpc.max_send_message_length", 1024 * 1024),
-    # Over all addresses that the name has: what is tried again is then rather asked of another replica.
-    ("grpc.lb_policy_name", "round_robin"),
-)
-
 _Request = TypeVar("_Request")
 _Response = TypeVar("_Response")
 _T = TypeVar("_T")
+_Method = Callable[["_Connection"], "grpc.UnaryUnaryMultiCallable[_Request, _Response]"]
+
+
+class _Connection:
+    """A channel and its stubs, trusting the certificates it was made with for good."""
+
+    def __init__(self, address: str, trusted: bytes | None, *, is_local: bool) -> None:
+        self.trusted = trusted
+        if is_local:
+            self.channel = grpc.insecure_channel(address, options=CHANNEL_OPTIONS)
+        else:
+            credentials = grpc.ssl_channel_credentials(trusted)
+            self.channel = grpc.secure_channel(address, credentials, options=CHANNEL_OPTIONS)
+        self.signer = SignerStub(self.channel)
+        self.probe = KeyProbeStub(self.channel)
 
 
 class _Channel:
@@ -52,56 +57,50 @@ class _Channel:
         self._settings = settings
         self._token = TokenFile(settings.token_file)
         self._recipes = RecipeCache(time.monotonic)
-        if settings.is_local:
-            self._channel = grpc.insecure_channel(settings.address, options=CHANNEL_OPTIONS)
-        else:
-            credentials = settings.channel_credentials()
-            self._channel = grpc.secure_channel(settings.address, credentials, options=CHANNEL_OPTIONS)
-        self._signer = SignerStub(self._channel)
-        self._probe = KeyProbeStub(self._channel)
+        self._lock = threading.Lock()
+        self._connection = self._connect(settings.trusted_certificates())
 
     def recipe(self, reference: str, switch: Switch, *, fresh: bool) -> Recipe:
         checked = checked_reference(reference)
         known = None if fresh else self._recipes.get(checked)
         if known is not None:
             return known
-        recipe = recipe_of(self._call(self._signer.GetRecipe, GetRecipeRequest(recipe=checked), switch))
+        request = GetRecipeRequest(recipe=checked)
+        recipe = recipe_of(self._call(lambda to: to.signer.GetRecipe, request, switch))
         self._recipes.put(checked, recipe)
         return recipe
 
     def sign_claim(self, request: SignClaimRequest, switch: Switch) -> SignClaimResponse:
-        return self._call(self._signer.SignClaim, request, switch)
+        return self._call(lambda to: to.signer.SignClaim, request, switch)
 
     def probe_key(self, request: ProbeKeyRequest, switch: Switch) -> ProbeKeyResponse:
-        return self._call(self._probe.ProbeKey, request, switch)
+        return self._call(lambda to: to.probe.ProbeKey, request, switch)
 
     def close(self) -> None:
-        self._channel.close()
+        self._connection.channel.close()
 
-    def _call(
-        self, method: "grpc.UnaryUnaryMultiCallable[_Request, _Response]", request: _Request, switch: Switch
-    ) -> _Response:
-        ends = time.monotonic() + self._settings.timeout
-        for attempt in count():
+    def _connect(self, trusted: bytes | None) -> _Connection:
+        return _Connection(self._settings.address, trusted, is_local=self._settings.is_local)
+
+    def _call(self, method: "_Method[_Request, _Response]", request: _Request, switch: Switch) -> _Response:
+        course = Course(self._settings.timeout, self._token)
+        while True:
+            connection = self._connection
             try:
-                return self._attempt(method, request, ends - time.monotonic(), switch)
+                return self._attempt(method(connection), request, course, switch)
             except SignerError as error:
-                chance = random.random()  # noqa: S311 - it only spreads retries
-                delay = retry_delay(error, attempt, ends - time.monotonic(), chance)
-                if delay is None:
-                    raise
+                delay = 0.0 if self._trusts_others_now(error, connection) else course.delay_after(error)
             switch.sleep(delay)
-        raise AssertionError  # pragma: no cover - count() does not end
 
     def _attempt(
         self,
         method: "grpc.UnaryUnaryMultiCallable[_Request, _Response]",
         request: _Request,
-        timeout: float,
+        course: Course,
         switch: Switch,
     ) -> _Response:
-        metadata = (("authorization", f"Bearer {self._token.read()}"),)
-        call = method.future(request, timeout=timeout, metadata=metadata)
+        metadata = course.metadata()
+        call = method.future(request, timeout=course.remaining, metadata=metadata)
         try:
             with switch.ended_by(call.cancel):
                 return call.result()
@@ -110,6 +109,19 @@ class _Channel:
         except grpc.RpcError as error:
             switch.check()
             raise error_of(failure_of(call), self._settings.address) from error
+
+    def _trusts_others_now(self, error: SignerError, used: _Connection) -> bool:
+        """Connect anew if the signer's certificate did not pass and the CA file has changed since."""
+        if error.reason is not Reason.ConfigurationInvalid:
+            return False
+        with self._lock:
+            if self._connection is used:
+                trusted = self._settings.trusted_certificates()
+                if trusted == used.trusted:
+                    return False
+                # The old channel is not closed: it goes when the calls that are under way on it have ended.
+                self._connection = self._connect(trusted)
+            return True
 
 
 class SignerClient:
@@ -122,6 +134,7 @@ class SignerClient:
     def __init__(self, settings: ClientSettings) -> None:
         self._settings = settings
         self._remote = _Channel(settings)
+        self._memory = Memory()
 
     @classmethod
     def from_environment(cls) -> Self:
@@ -160,7 +173,7 @@ class SignerClient:
         settings = self._settings
         job = Job(source, recipe, metadata or {}, settings.metadata, output, settings.verifier_url, options)
         switch = Switch()
-        return _in_worker(lambda: sign_asset(job, self._remote, switch), switch)
+        return _in_worker(lambda: sign_asset(job, self._remote, self._memory, switch), switch)
 
     def verify(self, source: PathOrStream, *, trust_anchors: TrustAnchors | None = None) -> VerificationResult:
         """Read the manifest of a file or binary stream and judge it; needs no signer."""

@@ -17,6 +17,9 @@ SETTINGS: Mapping[str, object] = {
     "builder": {"thumbnail": {"enabled": False}},
     # Signing must not reach out to wherever an asset points.
     "verify": {"remote_manifest_fetch": False},
+    # So many MiB of the asset with its manifest c2pa keeps in memory (512 unless told), and what is longer in a
+    # temporary file. The hash that comes then takes up to 512 more, which no setting changes.
+    "core": {"backing_store_memory_threshold_in_mb": 64},
 }
 """c2pa's settings for signing."""
 

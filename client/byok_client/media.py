@@ -7,6 +7,8 @@ from pathlib import PurePath
 from typing import BinaryIO, NoReturn
 
 from byok_api.errors import Reason, Refusal
+from byok_client.bmff import is_complete
+from byok_client.sizes import check_size
 
 _HEAD = 512
 _CHUNK = 1024 * 1024
@@ -16,8 +18,6 @@ _RIFF_HEADER = 12
 _PDF_TAIL = 4096
 _ZIP_END = 22  # end of central directory record without its comment (PKWARE APPNOTE, section 4.3.16)
 _ZIP_TAIL = _ZIP_END + 65_535
-_BOX_HEADER = 8
-_LARGE_BOX_HEADER = 16
 _UNKNOWN_RIFF_SIZES = (0, 0xFFFFFFFF)  # what encoders write that cannot seek back
 
 _OPEN_XML = "application/vnd.openxmlformats-officedocument."
@@ -73,8 +73,8 @@ class Media:
 def detect(stream: BinaryIO, name: str, *, complete: bool) -> Media:
     """Tell the type of a seekable stream and, if asked, check that it is complete; leaves it at its start.
 
-    Refusal AssetUnreadable for an empty, unsupported or truncated one. TIFF, MP3, FLAC and JPEG XL are not checked for
-    completeness: nothing in them says where they end.
+    Refusal AssetUnreadable for an empty, unsupported, too large or truncated one. TIFF, MP3, FLAC and JPEG XL are not
+    checked for completeness: nothing in them says where they end.
     """
     size = stream.seek(0, os.SEEK_END)
     stream.seek(0)
@@ -87,9 +87,13 @@ def detect(stream: BinaryIO, name: str, *, complete: bool) -> Media:
             "is of no type that can be signed: JPEG, PNG, GIF, WebP, TIFF, DNG, HEIC, AVIF, JPEG XL, SVG; MP4, MOV, "
             "AVI; WAV, MP3, M4A, FLAC; PDF, Office, OpenDocument",
         )
-    check = _COMPLETENESS.get(mime) or (_bmff if mime in _BMFF_MIMES else _zip if mime in _ZIP_TYPES.values() else None)
-    if complete and check is not None and not check(stream, size):
-        _refuse(name, f"begins as {mime} but is truncated or damaged")
+    check = _COMPLETENESS.get(mime) or (
+        is_complete if mime in _BMFF_MIMES else _zip if mime in _ZIP_TYPES.values() else None
+    )
+    if complete:
+        check_size(stream, size, mime, name)
+        if check is not None and not check(stream, size):
+            _refuse(name, f"begins as {mime} but is truncated or damaged")
     stream.seek(0)
     return Media(mime)
 
@@ -168,25 +172,6 @@ def _riff(stream: BinaryIO, size: int) -> bool:
     stream.seek(4)
     declared = int.from_bytes(stream.read(4), "little")
     return size > _RIFF_HEADER and (declared in _UNKNOWN_RIFF_SIZES or declared + 8 <= size)
-
-
-def _bmff(stream: BinaryIO, size: int) -> bool:
-    # Top-level boxes: size, type, and a 64-bit size if size is 1; size 0 reaches to the end (ISO/IEC 14496-12, 4.2).
-    position = 0
-    kinds = set()
-    while position < size:
-        stream.seek(position)
-        header = stream.read(_LARGE_BOX_HEADER)
-        length = int.from_bytes(header[:4], "big")
-        if length == 1:
-            length = int.from_bytes(header[8:16], "big")
-        kinds.add(header[4:8])
-        if length == 0:
-            length = size - position
-        if length < _BOX_HEADER:
-            return False
-        position += length
-    return position == size and bool(kinds & {b"moov", b"meta", b"moof"})
 
 
 def _pdf(stream: BinaryIO, size: int) -> bool:

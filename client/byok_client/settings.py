@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
 
-import grpc
 from cryptography.x509 import load_pem_x509_certificates
 
 from byok_api.errors import Reason, Refusal
@@ -34,7 +33,10 @@ class ClientSettings:
     address: str
     """`host:port` for TLS, or `unix:/path` for plain text on a socket of this machine."""
     ca_file: Path | None = None
-    """PEM certificates that the signer's TLS certificate is checked against; None for the system's."""
+    """PEM certificates that the signer's TLS certificate is checked against; None for the system's.
+
+    Read again when the signer's certificate does not pass and the file has changed.
+    """
     token_file: Path = DEFAULT_TOKEN_FILE
     """A ServiceAccount token with audience byok-signer, read again whenever the file changes."""
     verifier_url: str | None = None
@@ -73,10 +75,10 @@ class ClientSettings:
             verifier_url=environment.get(VERIFIER_URL) or None,
         )
 
-    def channel_credentials(self) -> grpc.ChannelCredentials:
-        """Read the CA file; Refusal ConfigurationInvalid if it holds no certificate."""
+    def trusted_certificates(self) -> bytes | None:
+        """Read the CA file as it is now, None for the system's; Refusal ConfigurationInvalid if it holds none."""
         if self.ca_file is None:
-            return grpc.ssl_channel_credentials()
+            return None
         try:
             pem = _read(self.ca_file, _CA_LIMIT)
             load_pem_x509_certificates(pem)
@@ -88,7 +90,7 @@ class ClientSettings:
             raise Refusal(
                 Reason.ConfigurationInvalid, f"{self.ca_file} holds no PEM certificate ({CA_FILE})"
             ) from error
-        return grpc.ssl_channel_credentials(pem)
+        return pem
 
 
 def _read(path: Path, limit: int) -> bytes:

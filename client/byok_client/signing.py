@@ -17,12 +17,16 @@ import c2pa
 from byok_api.errors import Reason, Refusal
 from byok_api.signer.v1.signer_pb2 import SignClaimRequest, SignClaimResponse
 from byok_client.answers import REBUILD
-from byok_client.assets import Asset, PathOrStream, Target, Watched, opened, target_for
+from byok_client.assets import Asset, PathOrStream, opened
 from byok_client.callback import SigningCallback
 from byok_client.composition import SETTINGS, Composition, compose
+from byok_client.memory import Memory
 from byok_client.metadata import Circumstances, settle
 from byok_client.recipes import Recipe
+from byok_client.storage import native_error, no_room_for_copy
 from byok_client.switch import Switch
+from byok_client.targets import Target, target_for
+from byok_client.watched import Watched
 
 CLIENT = f"byok-client/{version('byok-operator')}"
 """Name and version of this software, the generator of an asset that names none."""
@@ -85,11 +89,15 @@ class Remote(Protocol):
         """Have a claim signed; Refusal."""
 
 
-def sign_asset(job: Job, remote: Remote, switch: Switch) -> SigningResult:
+def sign_asset(job: Job, remote: Remote, memory: Memory, switch: Switch) -> SigningResult:
     """Sign, and put the result in its place only if all went well; Refusal, or CalledOff."""
-    with opened(job.source) as asset, target_for(asset, job.output, overwrite=_option(job, "overwrite")) as target:
+    with (
+        opened(job.source) as asset,
+        target_for(asset, job.output, overwrite=_option(job, "overwrite")) as target,
+        memory.room_for(asset.size, switch),
+    ):
         recipe = remote.recipe(job.recipe, switch, fresh=False)
-        has_parent = _has_parent(asset, allow_invalid=_option(job, "allow_invalid_input"))
+        has_parent = _has_parent(asset, switch, allow_invalid=_option(job, "allow_invalid_input"))
         work = _Work(asset, target, remote, switch, has_parent)
         try:
             signed = _sign_once(job, recipe, work)
@@ -97,10 +105,9 @@ def sign_asset(job: Job, remote: Remote, switch: Switch) -> SigningResult:
             if refusal.reason not in REBUILD:
                 raise
             recipe = remote.recipe(job.recipe, switch, fresh=True)
-            target.file.seek(0)
-            target.file.truncate()
+            target.restart()
             signed = _sign_once(job, recipe, work)
-        switch.check()
+        switch.check()  # the last time: from here on the asset is signed, whoever gives up
         return _result(job, recipe, signed, target.place())
 
 
@@ -135,10 +142,14 @@ def _sign_once(job: Job, recipe: Recipe, work: _Work) -> SignClaimResponse:
     return callback.signed
 
 
-def _has_parent(asset: Asset, *, allow_invalid: bool) -> bool:
+def _has_parent(asset: Asset, switch: Switch, *, allow_invalid: bool) -> bool:
+    source = Watched(asset.stream, switch)
     try:
-        reader = _reader(asset)
+        reader = _reader(asset, source)
     except c2pa.C2paError as error:
+        switch.check()
+        if source.error is not None:
+            raise _unread(asset, source.error) from error
         if _is_unreadable(error):
             raise _unreadable(asset, error) from error
         if not allow_invalid:
@@ -154,10 +165,10 @@ def _has_parent(asset: Asset, *, allow_invalid: bool) -> bool:
     raise _input_invalid(asset, ", ".join(codes[:_FINDINGS_SHOWN]))
 
 
-def _reader(asset: Asset) -> c2pa.Reader | None:
-    asset.stream.seek(0)
+def _reader(asset: Asset, source: Watched) -> c2pa.Reader | None:
+    source.seek(0)
     with c2pa.Context.from_dict(dict(SETTINGS)) as context:
-        return c2pa.Reader.try_create(asset.media.mime, asset.stream, None, context)
+        return c2pa.Reader.try_create(asset.media.mime, source, None, context)
 
 
 def _input_invalid(asset: Asset, why: str) -> Refusal:
@@ -174,18 +185,28 @@ def _embed(composition: Composition, callback: SigningCallback, work: _Work) -> 
     except c2pa.C2paError as error:
         work.switch.check()
         callback.raise_error()
-        if sink.error is not None:
-            raise Refusal(
-                Reason.OutputUnwritable, f"{work.target.name} cannot be written: {sink.error.strerror}"
-            ) from error
-        if _is_unreadable(error):
-            raise _unreadable(work.asset, error) from error
-        authority = callback.timestamp_url
-        stamped = f" (with a time stamp by {authority})" if authority else ""
-        raise Refusal(Reason.SigningFailed, f"{work.asset.name} could not be signed{stamped}: {error}") from error
+        raise _what_befell(work, source, sink, error) or _failed(work.asset, callback, error) from error
     # Not every failure of a callback makes the library fail.
     work.switch.check()
     callback.raise_error()
+
+
+def _what_befell(work: _Work, source: Watched, sink: Watched, error: c2pa.C2paError) -> Refusal | None:
+    """Tell a file that could not be read or written from what is the library's own trouble."""
+    if sink.error is not None:
+        return work.target.unwritable(sink.error)
+    if source.error is not None:
+        return _unread(work.asset, source.error)
+    copy = native_error(str(error))
+    return no_room_for_copy(work.asset.name, copy) if copy is not None else None
+
+
+def _failed(asset: Asset, callback: SigningCallback, error: c2pa.C2paError) -> Refusal:
+    if _is_unreadable(error):
+        return _unreadable(asset, error)
+    authority = callback.timestamp_url
+    stamped = f" (with a time stamp by {authority})" if authority else ""
+    return Refusal(Reason.SigningFailed, f"{asset.name} could not be signed{stamped}: {error}")
 
 
 def _build(
@@ -215,6 +236,10 @@ def _is_unreadable(error: c2pa.C2paError) -> bool:
 
 def _unreadable(asset: Asset, error: c2pa.C2paError) -> Refusal:
     return Refusal(Reason.AssetUnreadable, f"{asset.name} is damaged or no {asset.media.mime}: {error}")
+
+
+def _unread(asset: Asset, error: OSError) -> Refusal:
+    return Refusal(Reason.AssetUnreadable, f"{asset.name} cannot be read: {error.strerror}")
 
 
 def _result(job: Job, recipe: Recipe, signed: SignClaimResponse, output: Path | None) -> SigningResult:

@@ -17,6 +17,11 @@ class Switch:
         self._lock = threading.Lock()
         self._enders: list[Callable[[], object]] = []
 
+    @property
+    def is_off(self) -> bool:
+        """Whether the caller gave up."""
+        return self._off.is_set()
+
     def check(self) -> None:
         """Raise CalledOff if the caller gave up."""
         if self._off.is_set():

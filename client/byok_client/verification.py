@@ -16,6 +16,8 @@ from byok_api.shapes import Json
 from byok_client.assets import Asset, PathOrStream, opened
 from byok_client.codes import EXPLANATIONS
 from byok_client.reading import values_of
+from byok_client.switch import Switch
+from byok_client.watched import Watched
 
 TrustAnchors = str | Path
 """PEM text, or the Path of a PEM file."""
@@ -114,15 +116,26 @@ def verify_asset(source: PathOrStream, trust_anchors: TrustAnchors | None) -> Ve
 
     Nothing is fetched from the network: a manifest that is only linked to is `manifest.inaccessible`.
     """
+    return verify_until(source, trust_anchors, Switch())
+
+
+def verify_until(source: PathOrStream, trust_anchors: TrustAnchors | None, switch: Switch) -> VerificationResult:
+    """Verify as verify_asset does; CalledOff if the caller gives up meanwhile."""
     settings: dict[str, object] = {"verify": {"remote_manifest_fetch": False}}
     if trust_anchors is not None:
         settings["trust"] = {"trust_anchors": _anchors(trust_anchors)}
     # A truncated asset is not refused: that it was cut off is what the verdict is to show.
     with opened(source, complete=False) as asset:
+        stream = Watched(asset.stream, switch)
         try:
             with c2pa.Context.from_dict(settings) as context:
-                reader = c2pa.Reader.try_create(asset.media.mime, asset.stream, None, context)
+                reader = c2pa.Reader.try_create(asset.media.mime, stream, None, context)
         except c2pa.C2paError as error:
+            switch.check()
+            if stream.error is not None:  # which says nothing of the asset
+                raise Refusal(
+                    Reason.AssetUnreadable, f"{asset.name} cannot be read: {stream.error.strerror}"
+                ) from error
             return _unread(asset, str(error))
         if reader is None:
             return VerificationResult(Verdict.UNSIGNED, asset.media.mime)

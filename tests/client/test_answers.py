@@ -50,7 +50,9 @@ def test_a_reason_of_a_newer_signer_keeps_its_name() -> None:
         (grpc.StatusCode.DEADLINE_EXCEEDED, "", Reason.SignerUnreachable),
         (grpc.StatusCode.UNIMPLEMENTED, "", Reason.SignerUnreachable),
         (grpc.StatusCode.UNAUTHENTICATED, "", Reason.TokenInvalid),
-        (grpc.StatusCode.RESOURCE_EXHAUSTED, "", Reason.ClaimRefused),
+        (grpc.StatusCode.RESOURCE_EXHAUSTED, "SERVER: Received message larger than max (9 vs. 8)", Reason.ClaimRefused),
+        (grpc.StatusCode.RESOURCE_EXHAUSTED, "Concurrent RPC limit exceeded!", Reason.SignerUnreachable),
+        (grpc.StatusCode.RESOURCE_EXHAUSTED, "", Reason.SignerUnreachable),
         (grpc.StatusCode.INTERNAL, "", Reason.Internal),
         (grpc.StatusCode.UNKNOWN, "", Reason.Internal),
     ],
@@ -76,6 +78,11 @@ def test_someone_elses_details_are_not_ours() -> None:
 
 
 THROTTLED = answered(Refusal(Reason.KmsThrottled, "busy", retry_after=1.0))
+QUEUED = answered(Refusal(Reason.QuotaExceeded, "busy", retry_after=0.1))
+AT_ONCE = answered(Refusal(Reason.ShuttingDown, "stopping", retry_after=0.0))
+LATER = answered(Refusal(Reason.CallerLimited, "busy", retry_after=7.0))
+OVERLOADED = bare(grpc.StatusCode.RESOURCE_EXHAUSTED, "Concurrent RPC limit exceeded!")
+TOO_LARGE = bare(grpc.StatusCode.RESOURCE_EXHAUSTED, "CLIENT: Sent message larger than max (9 vs. 8)")
 DENIED = answered(Refusal(Reason.KeyAccessDenied, "denied"))
 UNREACHABLE = bare(grpc.StatusCode.UNAVAILABLE)
 
@@ -84,8 +91,18 @@ UNREACHABLE = bare(grpc.StatusCode.UNAVAILABLE)
     ("error", "attempt", "remaining", "chance", "delay"),
     [
         (THROTTLED, 0, 30, 0.0, 1.0),
-        (THROTTLED, 5, 30, 1.0, 1.25),
+        (THROTTLED, 0, 30, 1.0, 1.25),
+        (THROTTLED, 5, 30, 1.0, 2.5),
         (THROTTLED, 0, 0.9, 0.0, None),
+        (QUEUED, 0, 30, 0.0, 0.1),
+        (QUEUED, 1, 30, 0.0, 0.2),
+        (QUEUED, 10_000, 30, 0.0, 2.0),
+        (AT_ONCE, 0, 30, 0.0, 0.01),
+        (LATER, 0, 30, 0.0, 7.0),
+        (LATER, 3, 30, 1.0, 8.75),
+        (OVERLOADED, 0, 30, 1.0, 0.1),
+        (OVERLOADED, 3, 30, 0.0, 0.4),
+        (TOO_LARGE, 0, 30, 0.0, None),
         (DENIED, 0, 30, 0.0, None),
         (UNREACHABLE, 0, 30, 0.0, 0.05),
         (UNREACHABLE, 0, 30, 1.0, 0.1),
@@ -105,9 +122,9 @@ def test_only_what_waiting_helps_is_retried_and_only_in_time(
 @settings(max_examples=50, deadline=None)
 @given(st.integers(0, 100), st.floats(0.01, 60), st.floats(0, 1, exclude_max=True))
 def test_no_retry_outlives_the_deadline(attempt: int, remaining: float, chance: float) -> None:
-    for error in (THROTTLED, UNREACHABLE):
+    for error in (THROTTLED, QUEUED, AT_ONCE, LATER, UNREACHABLE, OVERLOADED):
         delay = retry_delay(error, attempt, remaining, chance)
-        assert delay is None or 0 < delay < remaining
+        assert delay is None or max(0, error.retry_after or 0) <= delay < remaining
 
 
 def test_garbage_in_our_details_is_no_detail() -> None:

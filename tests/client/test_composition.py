@@ -106,4 +106,5 @@ def test_a_recipes_word_on_ingredients_is_kept(under: Recipe, words: str, *, has
 
 
 def test_thumbnails_are_off_and_nothing_is_fetched() -> None:
-    assert SETTINGS == {"builder": {"thumbnail": {"enabled": False}}, "verify": {"remote_manifest_fetch": False}}
+    assert SETTINGS["builder"] == {"thumbnail": {"enabled": False}}
+    assert SETTINGS["verify"] == {"remote_manifest_fetch": False}

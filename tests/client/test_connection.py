@@ -14,7 +14,7 @@ from byok_api.errors import Reason, Refusal
 from byok_api.signer.v1 import signer_pb2
 from byok_api.signer.v1.signer_pb2_grpc import SignerStub
 from byok_client import ClientSettings, SignerClient, SignerError
-from byok_client.client import CHANNEL_OPTIONS
+from byok_client.retries import CHANNEL_OPTIONS
 from byok_client.settings import DEFAULT_TOKEN_FILE
 from byok_sandbox.ca import TlsAuthority
 from tests.support.fake_signer import TOKEN, FakeSigner, serving

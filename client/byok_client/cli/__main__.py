@@ -2,9 +2,8 @@
 
 import io
 import os
+import signal
 import sys
-
-from byok_client.cli.app import run
 
 
 def main() -> None:
@@ -15,7 +14,16 @@ def main() -> None:
         if isinstance(stream, io.TextIOWrapper):
             # A file name may hold what the terminal's encoding cannot say.
             stream.reconfigure(errors="backslashreplace")
-    sys.exit(run(sys.argv[1:]))
+    try:
+        from byok_client.cli.app import run  # noqa: PLC0415 - so that Ctrl-C is heeded while it loads, too
+
+        status = run(sys.argv[1:])
+    except KeyboardInterrupt:
+        sys.stderr.write("byokctl: interrupted\n")
+        status = 128 + signal.SIGINT
+    # All is done: what comes now would only disturb the end.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    sys.exit(status)
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ class Exit(IntEnum):
     USAGE = 2
     UNAVAILABLE = 3
     INTERRUPTED = 130
+    TERMINATED = 143
 
 
 MEANINGS = {
@@ -19,6 +20,7 @@ MEANINGS = {
     Exit.USAGE: "a wrong argument, option or setting; nothing was done",
     Exit.UNAVAILABLE: "only what may pass by itself went wrong, such as an unreachable signer; trying again may help",
     Exit.INTERRUPTED: "interrupted with Ctrl-C; nothing is half-written",
+    Exit.TERMINATED: "ended with SIGTERM, as Kubernetes ends jobs; nothing is half-written",
 }
 
 

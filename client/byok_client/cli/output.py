@@ -1,6 +1,8 @@
 """What a command prints: text for people, or one JSON document for programs, both on standard output."""
 
+import errno
 import json
+import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -82,13 +84,30 @@ def unless_refused(work: Callable[[], _T], output_format: Format) -> _T:
 
 def show(report: Report, output_format: Format) -> NoReturn:
     """Print a report and end the command with its status."""
-    if output_format is Format.JSON:
-        print_json(report.document)
-    else:
-        _print_text(report.text)
-    # Here a reader that has gone (| head) is still typer's to handle; at the interpreter's end it is a traceback.
-    sys.stdout.flush()
+    try:
+        if output_format is Format.JSON:
+            print_json(report.document)
+        else:
+            _print_text(report.text)
+        # Here a reader that has gone (| head) is still typer's to handle; at the interpreter's end it is a traceback.
+        sys.stdout.flush()
+    except OSError as error:
+        if error.errno == errno.EPIPE:
+            raise
+        _give_up_stdout(error)
+        raise typer.Exit(Exit.FAILED) from None
+    if report.exit is Exit.TERMINATED:
+        sys.stderr.write("byokctl: terminated\n")
     raise typer.Exit(report.exit)
+
+
+def _give_up_stdout(error: OSError) -> None:
+    sys.stderr.write(
+        f"byokctl: what was done is done, but standard output does not take the report: {error.strerror}\n"
+    )
+    # What is left in the buffer would fail once more when the interpreter ends.
+    with open(os.devnull, "wb") as nowhere:  # noqa: PTH123 - no path of ours
+        os.dup2(nowhere.fileno(), sys.stdout.fileno())
 
 
 def print_json(document: Mapping[str, Any]) -> None:

@@ -11,11 +11,14 @@ __all__ = ["Refusal", "exit_of", "explain"]
 _PASSING = frozenset(
     {
         Reason.AuditUnavailable,
+        Reason.CallerLimited,
         Reason.GenerationNotSeen,
         Reason.IssuerUnavailable,
+        Reason.KeyRateLimited,
         Reason.KmsDeadlineExceeded,
         Reason.KmsThrottled,
         Reason.KmsUnavailable,
+        Reason.QuotaExceeded,
         Reason.ShuttingDown,
         Reason.SignerUnreachable,
     }

@@ -1,9 +1,10 @@
 """The work of `byokctl sign`: many files at once, each whole or not at all, all called off by Ctrl-C."""
 
 import asyncio
+import signal
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -61,7 +62,9 @@ def sign(request: Request) -> Report:
     metadata = metadata_of(request.metadata, request.metadata_file)
     tasks = plan(request.paths, request.output)
     settings = replace(ClientSettings.from_environment(), timeout=request.timeout)
-    return _report(asyncio.run(_sign_all(_Batch(request, metadata, tasks), settings)))
+    batch = _Batch(request, metadata, tasks)
+    ended_by = asyncio.run(_sign_all(batch, settings))
+    return _report(batch.done, ended_by)
 
 
 class _Batch:
@@ -73,6 +76,7 @@ class _Batch:
         self._metadata = metadata
         self._waiting = iter(tasks)
         self._done: dict[Task, _Done] = {}
+        self._stopped = False
 
     @property
     def done(self) -> list[_Done]:
@@ -81,15 +85,23 @@ class _Batch:
 
     async def work(self, client: AsyncSignerClient, advance: Callable[[], None]) -> None:
         """Sign one after the other until none is left; several may do so at once."""
-        for task in self._waiting:
-            self._done[task] = await self._sign(client, task)
-            advance()
+        with suppress(asyncio.CancelledError):
+            for task in self._waiting:
+                self._done[task] = await self._sign(client, task)
+                advance()
+
+    def stop(self, client: AsyncSignerClient) -> None:
+        """Begin no other file, and call off what is under way."""
+        self._stopped = True
+        client.call_off()
 
     async def _sign(self, client: AsyncSignerClient, task: Task) -> _Done:
         request = self.request
         try:
             if request.skip_signed and (await client.verify(task.source)).state is not Verdict.UNSIGNED:
                 return _Done(task)
+            if self._stopped:
+                raise asyncio.CancelledError
             if task.output is not None:
                 _make_folder(task.output.parent)
             result = await client.sign(
@@ -105,20 +117,52 @@ class _Batch:
         return _Done(task, result)
 
 
-async def _sign_all(batch: _Batch, settings: ClientSettings) -> list[_Done]:
-    async with AsyncSignerClient(settings) as client:
-        # Asked for once beforehand: what stands in the way of every file is one error.
-        await client.recipe(batch.request.recipe)
-        with _progress(len(batch.tasks)) as advance:
-            workers = [asyncio.create_task(batch.work(client, advance)) for _ in range(batch.request.jobs)]
-            try:
-                await asyncio.gather(*workers)
-            except asyncio.CancelledError:
-                # Ctrl-C: what runs ends without leaving anything behind, and the report says what was signed before.
-                for worker in workers:
-                    worker.cancel()
-                await asyncio.wait(workers)
-    return batch.done
+async def _sign_all(batch: _Batch, settings: ClientSettings) -> Exit | None:
+    """Sign, and say which signal ended it, if one did: Ctrl-C, or SIGTERM as Kubernetes sends it."""
+    ended_by: list[Exit] = []
+    this = asyncio.current_task()
+
+    def end(by: Exit) -> None:
+        ended_by.append(by)
+        if this is not None and len(ended_by) == 1:
+            this.cancel()
+
+    with _heeding(end):
+        try:
+            async with AsyncSignerClient(settings) as client:
+                await _sign_with(client, batch)
+        except asyncio.CancelledError:
+            if not ended_by:
+                raise
+    return ended_by[0] if ended_by else None
+
+
+async def _sign_with(client: AsyncSignerClient, batch: _Batch) -> None:
+    # Asked for once beforehand: what stands in the way of every file is one error.
+    await client.recipe(batch.request.recipe)
+    with _progress(len(batch.tasks)) as advance:
+        workers = [asyncio.create_task(batch.work(client, advance)) for _ in range(batch.request.jobs)]
+        try:
+            await asyncio.wait(workers)
+        except asyncio.CancelledError:
+            # What is past calling off ends well and is reported as signed; the rest leaves nothing behind.
+            batch.stop(client)
+            await asyncio.wait(workers)
+        for worker in workers:
+            worker.result()
+
+
+@contextmanager
+def _heeding(end: Callable[[Exit], None]) -> Iterator[None]:
+    loop = asyncio.get_running_loop()
+    signals = {signal.SIGINT: Exit.INTERRUPTED, signal.SIGTERM: Exit.TERMINATED}
+    for number, status in signals.items():
+        loop.add_signal_handler(number, end, status)
+    try:
+        yield
+    finally:
+        for number in signals:
+            loop.remove_signal_handler(number)
 
 
 def _make_folder(folder: Path) -> None:
@@ -147,7 +191,7 @@ def _progress(total: int) -> AbstractContextManager[Callable[[], None]]:
     return nullcontext(lambda: None)
 
 
-def _report(done: Sequence[_Done]) -> Report:
+def _report(done: Sequence[_Done], ended_by: Exit | None) -> Report:
     counts = dict.fromkeys(("signed", "skipped", "failed", "interrupted"), 0)
     for item in done:
         counts[item.state] += 1
@@ -157,7 +201,7 @@ def _report(done: Sequence[_Done]) -> Report:
     return Report(
         {"files": [_document(item) for item in done], "summary": counts},
         [*text, Line(summary)] if len(done) > 1 else text,
-        Exit.INTERRUPTED if counts["interrupted"] else worst(exits),
+        ended_by if ended_by and counts["interrupted"] else worst(exits),
     )
 
 
