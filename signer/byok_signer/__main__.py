@@ -25,8 +25,10 @@ from byok_signer.kms.aws import AwsKms
 from byok_signer.kms.config import KmsConfig
 from byok_signer.logs import configure_logging
 from byok_signer.metrics import Metrics
-from byok_signer.pipeline import Pipeline, Ports
+from byok_signer.pipeline import Pipeline
+from byok_signer.ports import Ports
 from byok_signer.probing import Prober
+from byok_signer.quota import Quotas, Replicas
 from byok_signer.server import Services, SignerServer
 from byok_signer.services import KeyProbeService, SignerService
 from byok_signer.settings import Settings, SettingsError, exit_for, settings_or_exit
@@ -94,15 +96,20 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
         stack.push_async_callback(kms.close)
         keys = _issuer_keys(settings)
         stack.push_async_callback(keys.close)
+        replicas = Replicas(settings.replicas, host=settings.replicas_service)
+        await replicas.start()
+        stack.push_async_callback(replicas.close)
         ports = Ports(
             catalogue=catalogue.current,
             authenticator=JwtAuthenticator(
                 issuer=settings.token_issuer, audience=settings.token_audience, keys=keys, clock=_now
             ),
             kms=kms,
+            quotas=Quotas(per_second=settings.quota_per_second, replicas=replicas, clock=time.monotonic),
             audit=audit,
             metrics=metrics,
             now=_now,
+            clock=time.monotonic,
         )
         pipeline, edge = Pipeline(ports), Edge(metrics)
         stack.push_async_callback(pipeline.drain)

@@ -6,7 +6,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from byok_api.signer.v1 import signer_pb2 as pb
 from byok_signer.entries import SigningEntry
-from byok_signer.pipeline import Signed
+from byok_signer.work import Signed
 
 _RESERVE_MARGIN = 2048
 """Bytes beyond chain and signature: COSE framing, headers, padding."""

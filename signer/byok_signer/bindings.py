@@ -11,7 +11,9 @@ from dataclasses import dataclass, replace
 from byok_api.errors import Reason, Refusal
 from byok_api.references import ObjectName
 from byok_api.signatures import spki_sha256_of_der
+from byok_signer.breaker import Breaker
 from byok_signer.entries import Pin
+from byok_signer.kms.errors import KmsError
 from byok_signer.kms.port import KeyHandle, Kms
 
 # What says nothing about the key: what was seen before stands until it is stale.
@@ -36,6 +38,7 @@ class KeyBindings:
     def __init__(self, kms: Kms, *, clock: Callable[[], float]) -> None:
         self._kms = kms
         self._clock = clock
+        self._breaker = Breaker(clock)
         self._seen: dict[ObjectName, _Seen] = {}
         self._looking: dict[Pin, asyncio.Task[KeyHandle]] = {}
 
@@ -72,7 +75,13 @@ class KeyBindings:
             ) from None
 
     async def _look(self, pin: Pin) -> KeyHandle:
-        answer = await self._kms.get_public_key(pin.handle, timeout=_LOOK_TIMEOUT)
+        self._breaker.enter(pin.handle)
+        try:
+            answer = await self._kms.get_public_key(pin.handle, timeout=_LOOK_TIMEOUT)
+        except KmsError as refusal:
+            self._breaker.failed(pin.handle, refusal)
+            raise
+        self._breaker.succeeded(pin.handle)
         if spki_sha256_of_der(answer.spki) != pin.spki_sha256:
             self._seen.pop(pin.handle.name, None)
             raise Refusal(

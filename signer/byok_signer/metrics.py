@@ -54,6 +54,7 @@ class Metrics:
         self._signatures = _Children(
             self._counter("signatures", "Signatures released, each verified and recorded.", "key", "recipe").labels
         )
+        self._repeated = self._counter("signatures_repeated", "Signatures given out again to a caller who asked again.")
         self._in_flight = self._gauge("in_flight", "Calls being served.")
         self._audit_lag = self._gauge("audit_lag_seconds", "Age of the oldest audit record that is not durable yet.")
         self._objects = self._gauge(
@@ -88,6 +89,10 @@ class Metrics:
     def signed(self, key: ObjectName, recipe: ObjectName) -> None:
         """Count a signature that left the signer."""
         self._signatures[str(key), str(recipe)].inc()
+
+    def repeated(self) -> None:
+        """Count a signature that was given out again."""
+        self._repeated.inc()
 
     def observe_audit_lag(self, lag: Callable[[], float]) -> None:
         """Have `lag` asked, in seconds, whenever metrics are read."""

@@ -8,8 +8,10 @@ from byok_api.references import ObjectName
 from byok_api.signer.v1 import signer_pb2 as pb
 from byok_signer.authorization import authorize_probe
 from byok_signer.entries import KeyEntry
-from byok_signer.pipeline import Call, Pipeline, Ports, Subject
+from byok_signer.pipeline import Pipeline
+from byok_signer.ports import Ports
 from byok_signer.probe import Check, CheckOutcome, ProbeReport, ProbeRequest, probe_key
+from byok_signer.work import Call
 
 _NOT_SEEN_RETRY_AFTER = 1.0
 _CHECK_TIMEOUT = 5.0
@@ -30,8 +32,7 @@ class Prober:
     async def probe(self, call: Call, request: pb.ProbeKeyRequest) -> pb.ProbeKeyResponse:
         """Probe a key as its manifest stands at the request's generation, or as it is known where that is 0."""
         caller, generation = await self._pipeline.authenticate(call), request.generation
-        subject = Subject(key=f"{request.namespace}/{request.name}")
-        async with self._pipeline.recording_refusals(call, caller, subject):
+        async with self._pipeline.recording_refusals(call, caller, key=f"{request.namespace}/{request.name}"):
             name = _name_in(request)
             entry = authorize_probe(self._ports.catalogue(), caller, name)
             seen = entry.manifest.metadata.generation or 0

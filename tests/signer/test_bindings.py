@@ -104,12 +104,14 @@ async def test_during_an_outage_not_every_caller_waits_for_kms(desk: Desk) -> No
     assert desk.kms.looks == 3
 
 
-async def test_a_denial_wins_over_the_last_answer(desk: Desk) -> None:
+async def test_a_denial_wins_over_the_last_answer_and_is_asked_about_again_after_ten_seconds(desk: Desk) -> None:
     await desk.resolve()
     desk.stored.granted = frozenset()
     desk.seconds = 100
     assert await desk.reason() is Reason.KeyAccessDenied
     desk.stored.granted = frozenset({"GetPublicKey"})
+    assert await desk.reason() is Reason.KeyAccessDenied
+    desk.seconds = 110
     assert (await desk.resolve()).signing_arn == desk.stored.arn
 
 

@@ -11,16 +11,18 @@ import pytest
 
 from byok_api import signatures
 from byok_api.algorithms import SigningAlgorithm
-from byok_api.audit import Attempt, Kind, Outcome
+from byok_api.audit import Attempt, AuditEvent, Kind, Outcome, read_record
 from byok_api.errors import Reason
 from byok_api.references import KeyArn
 from byok_api.signer.v1 import signer_pb2 as pb
 from byok_sandbox.issuer import ServiceAccount
 from byok_sandbox.kms.keys import SoftwareKey
+from byok_signer.entries import SigningEntry
 from byok_signer.kms.errors import KmsError
 from byok_signer.kms.port import SignAnswer
 from tests.support.claims import MEDIA_FOLDER, created_claim, created_manifest, sign
 from tests.support.manifests import recipe_document
+from tests.support.many_claims import another_claim
 from tests.support.pki import certified, identity, new_key, sign_der
 from tests.support.refusals import refusal_of
 from tests.support.signer import JOB, Bench, certified_key, until
@@ -28,6 +30,8 @@ from tests.support.signer import JOB, Bench, certified_key, until
 ES256, ED25519 = SigningAlgorithm.ES256, SigningAlgorithm.ED25519
 CLAIM = created_claim().sig_structure
 STRANGER = ServiceAccount("other", "job")
+DEMANDING: dict[str, Any] = {"c2pa": {"enabled": True, "assertions": ["creator"]}}
+OTHER_ARN = KeyArn("arn:aws:kms:eu-central-1:111122223333:key/0d9bd0e4-6b8e-4a9c-9c5e-0d2f3c1b7a10")
 THROTTLED = KmsError(Reason.KmsThrottled, "slow down", retry_after=0.5)
 
 
@@ -85,7 +89,7 @@ def garbage(call: Call) -> None:
 
 
 def demanding(call: Call) -> None:
-    call.recipe["c2pa"] = {"enabled": True, "assertions": ["creator"]}
+    call.recipe |= DEMANDING
 
 
 def denied(call: Call) -> None:
@@ -150,13 +154,19 @@ async def test_of_a_callers_flood_of_refusals_the_count_is_recorded(bench: Bench
 
 async def test_calls_that_are_given_up_leave_no_signature_unrecorded(bench: Bench) -> None:
     bench.kms.gate.clear()
-    calls = [bench.signer.SignClaim(bench.request(), metadata=bench.metadata, timeout=n / 100) for n in range(1, 81)]
+    requests = [bench.request(another_claim()) for _ in range(80)]
+    calls = [
+        bench.signer.SignClaim(request, metadata=bench.metadata, timeout=n / 100)
+        for n, request in enumerate(requests, start=1)
+    ]
     ended = await asyncio.gather(*calls, return_exceptions=True)
     assert {error.code() for error in ended if isinstance(error, grpc.aio.AioRpcError)} == {
         grpc.StatusCode.DEADLINE_EXCEEDED
     }
     bench.kms.gate.set()
-    assert len(await bench.records(Kind.OUTCOME)) == bench.kms.signed > 10
+    outcomes = await bench.records(Kind.OUTCOME)
+    assert sum(bool(outcome.attempts) for outcome in outcomes) == bench.kms.signed > 10
+    assert len(await bench.records(Kind.INTENT)) == len(outcomes)
 
 
 async def test_a_call_cancelled_by_its_caller_is_recorded_as_signed(bench: Bench) -> None:
@@ -171,9 +181,11 @@ async def test_a_call_cancelled_by_its_caller_is_recorded_as_signed(bench: Bench
 
 
 async def test_no_answer_leaves_before_its_record_is_durable(bench: Bench) -> None:
-    bench.audit.gate.clear()
+    bench.kms.gate.clear()
     answer = asyncio.ensure_future(bench.sign())
     await until(lambda: bench.kms.signed == 1)
+    bench.audit.gate.clear()
+    bench.kms.gate.set()
     await bench.signer.GetPublicKey(pb.GetPublicKeyRequest(recipe="photo"), metadata=bench.metadata)
     assert not answer.done()
     bench.audit.gate.set()
@@ -184,7 +196,7 @@ async def test_when_the_trail_fails_nothing_is_released_and_nothing_more_is_sign
     (bench.folder / "audit.jsonl").unlink()
     assert (await refusal_of(bench.sign())).reason is Reason.AuditUnavailable
     assert (await refusal_of(bench.sign())).reason is Reason.AuditUnavailable
-    assert bench.kms.signed == 1
+    assert bench.kms.signed == 0
 
 
 OTHER = certified(new_key(ES256), ES256)
@@ -254,11 +266,16 @@ async def test_a_denial_of_kms_is_recorded_with_its_request(bench: Bench) -> Non
     assert [attempt.outcome for attempt in event.attempts] == [Outcome.FAILED]
 
 
-async def test_a_grant_that_comes_back_works_at_once(bench: Bench) -> None:
+@pytest.mark.parametrize("granted", [set(), {"GetPublicKey"}], ids=["nothing", "no Sign"])
+async def test_a_grant_that_comes_back_works_with_the_first_call_after_ten_seconds(
+    bench: Bench, granted: set[str]
+) -> None:
     stored = bench.use(identity(ES256))
-    stored.granted = frozenset()
+    stored.granted = frozenset(granted)
     assert (await refusal_of(bench.sign())).reason is Reason.KeyAccessDenied
     stored.granted = frozenset({"Sign", "GetPublicKey"})
+    assert (await refusal_of(bench.sign())).reason is Reason.KeyAccessDenied
+    bench.clock.offset = timedelta(seconds=10)
     signatures.verify(identity(ES256).public_key, ES256, (await bench.sign()).signature, message=CLAIM)
 
 
@@ -292,8 +309,108 @@ async def test_a_bug_after_kms_was_asked_is_recorded_as_unknown_and_told_without
 
 
 async def test_what_was_signed_is_counted_by_key_and_recipe(bench: Bench) -> None:
-    await asyncio.gather(*(bench.sign() for _ in range(10)))
+    await asyncio.gather(*(bench.sign(bench.request(another_claim())) for _ in range(10)))
     metrics = bench.metrics.exposition().decode()
     assert 'byok_signer_signatures_total{key="media/brand",recipe="media/photo"} 10.0' in metrics
     assert 'byok_signer_kms_seconds_count{operation="Sign",outcome="ok"} 10.0' in metrics
     assert "byok_signer_in_flight 0.0" in metrics
+
+
+async def test_every_signature_is_announced_before_kms_is_asked(bench: Bench) -> None:
+    bench.kms.gate.clear()
+    answer = asyncio.ensure_future(bench.sign())
+    await until(lambda: bench.kms.signed == 1)
+    (line,) = (bench.folder / "audit.jsonl").read_bytes().splitlines()[1:]
+    intent = read_record(line)
+    bench.kms.gate.set()
+    await answer
+    (outcome,) = await bench.records(Kind.OUTCOME)
+    assert (intent.kind, outcome.intent) == (Kind.INTENT, intent.sequence)
+    assert isinstance(intent.event, AuditEvent)
+    assert intent.event == replace(outcome, kind=Kind.INTENT, outcome=None, attempts=(), intent=None)
+
+
+async def test_without_a_durable_intent_kms_is_not_asked(bench: Bench) -> None:
+    bench.audit.gate.clear()
+    answer = asyncio.ensure_future(bench.sign())
+    await bench.signer.GetPublicKey(pb.GetPublicKeyRequest(recipe="photo"), metadata=bench.metadata)
+    assert not bench.kms.asked.is_set()
+    bench.audit.gate.set()
+    await answer
+
+
+WITHDRAWN: dict[str, tuple[Callable[[Bench, SigningEntry], None], Reason]] = {
+    "deactivated": (lambda bench, entry: respecify(bench, entry, state="Deactivated"), Reason.KeyDeactivated),
+    "recipe changed": (lambda bench, entry: respecify(bench, entry, recipe=DEMANDING), Reason.RecipeChanged),
+    "another ARN": (lambda bench, entry: respecify(bench, entry, OTHER_ARN), Reason.CertificateChanged),
+    "expired": (lambda bench, _: setattr(bench.clock, "offset", timedelta(days=1000)), Reason.CertificateExpired),
+}
+
+
+def respecify(
+    bench: Bench, entry: SigningEntry, arn: KeyArn | None = None, recipe: dict[str, Any] | None = None, **spec: object
+) -> None:
+    """Apply the key and the recipe again, with something else in them."""
+    key = certified_key(identity(ES256), arn or entry.key.handle.arn, **spec)
+    bench.apply(key, recipe_document(**(recipe or {})))
+
+
+@pytest.mark.parametrize("change", WITHDRAWN)
+async def test_what_is_withdrawn_while_its_intent_is_written_is_not_signed(bench: Bench, change: str) -> None:
+    withdraw, reason = WITHDRAWN[change]
+    entry = bench.entry
+    bench.audit.gate.clear()
+    answer = asyncio.ensure_future(refusal_of(bench.sign()))
+    await until(lambda: bench.audit.held == 1)
+    withdraw(bench, entry)
+    bench.audit.gate.set()
+    assert (await answer).reason is reason
+    (outcome,) = await bench.records(Kind.OUTCOME)
+    assert (outcome.outcome, outcome.reason, outcome.attempts) == (Outcome.FAILED, reason.name, ())
+    assert bench.kms.signed == 0
+
+
+async def test_the_same_claim_asked_for_again_costs_no_second_signature_and_is_recorded(bench: Bench) -> None:
+    first, second = await bench.sign(), await bench.sign()
+    assert (first.signature, first.kms_request_id) == (second.signature, second.kms_request_id)
+    made, repeated = await bench.records(Kind.OUTCOME)
+    assert (repeated.outcome, repeated.attempts, repeated.repeats) == (Outcome.SIGNED, (), 2)
+    assert (bench.kms.signed, made.repeats) == (1, None)
+    assert first.audit_id != second.audit_id
+
+
+async def test_equal_calls_at_once_share_one_signature(bench: Bench) -> None:
+    bench.kms.gate.clear()
+    calls = [asyncio.ensure_future(bench.sign()) for _ in range(5)]
+    await until(lambda: bench.kms.signed == 1)
+    bench.kms.gate.set()
+    assert len({answer.signature for answer in await asyncio.gather(*calls)}) == bench.kms.signed == 1
+    assert len([event for event in await bench.records(Kind.OUTCOME) if event.repeats]) == 4
+
+
+async def test_a_signature_is_not_repeated_once_its_key_is_deactivated(bench: Bench) -> None:
+    request = bench.request()
+    await bench.sign(request)
+    respecify(bench, bench.entry, state="Deactivated")
+    assert (await refusal_of(bench.sign(request))).reason is Reason.KeyDeactivated
+
+
+async def test_a_failure_is_not_repeated(bench: Bench) -> None:
+    bench.kms.failure = THROTTLED
+    await refusal_of(bench.sign())
+    bench.kms.failure = None
+    assert (await bench.sign()).signature
+
+
+async def test_who_joined_a_call_that_ran_out_of_time_has_the_claim_signed_anew(bench: Bench) -> None:
+    late = KmsError(Reason.KmsDeadlineExceeded, "too late", attempts=(Attempt(None, Outcome.UNKNOWN),))
+    bench.kms.gate.clear()
+    bench.kms.failure = late
+    first = asyncio.ensure_future(refusal_of(bench.sign()))
+    await until(lambda: bench.kms.signed == 1)
+    second = asyncio.ensure_future(bench.sign())
+    await bench.signer.GetPublicKey(pb.GetPublicKeyRequest(recipe="photo"), metadata=bench.metadata)
+    bench.kms.fails_once = True
+    bench.kms.gate.set()
+    assert (await first).reason is Reason.KmsDeadlineExceeded
+    assert (await second).signature

@@ -5,6 +5,7 @@ Nothing of the signer is replaced; only its ports are the sandbox's: SoftwareKms
 # ruff: noqa: ASYNC109 - the port's timeouts
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -34,8 +35,10 @@ from byok_signer.jwks import FileKeys
 from byok_signer.kms.errors import KmsError
 from byok_signer.kms.port import KeyHandle, PublicKeyAnswer, SignAnswer
 from byok_signer.metrics import Metrics
-from byok_signer.pipeline import Pipeline, Ports
+from byok_signer.pipeline import Pipeline
+from byok_signer.ports import Ports
 from byok_signer.probing import Prober
+from byok_signer.quota import Quotas
 from byok_signer.server import Services, SignerServer
 from byok_signer.services import KeyProbeService, SignerService
 from byok_signer.settings import Settings, read_settings
@@ -74,6 +77,7 @@ class WatchedKms(SoftwareKms):
     forge: Callable[[SignAnswer], SignAnswer] = _as_it_is
     failure: Exception | None = None
     """What Sign ends with instead of an answer."""
+    fails_once: bool = False
     look_failure: KmsError | None = None
     look_gate: asyncio.Event = field(default_factory=asyncio.Event)
     """While clear, public keys are not told yet."""
@@ -102,8 +106,11 @@ class WatchedKms(SoftwareKms):
         answer = await signing
         self.signed += 1
         await self.gate.wait()
-        if self.failure is not None:
-            raise self.failure
+        failure = self.failure
+        if self.fails_once:
+            self.failure = None
+        if failure is not None:
+            raise failure
         return self.forge(answer)
 
 
@@ -114,8 +121,10 @@ class HeldAudit(FileAuditSink):
         super().__init__(path)
         self.gate = asyncio.Event()
         self.gate.set()
+        self.held = 0
 
     async def append(self, event: AuditEvent) -> AuditId:
+        self.held += not self.gate.is_set()
         await self.gate.wait()
         return await super().append(event)
 
@@ -127,6 +136,9 @@ class Clock:
 
     def now(self) -> datetime:
         return datetime.now(UTC) + self.offset
+
+    def seconds(self) -> float:
+        return time.monotonic() + self.offset.total_seconds()
 
 
 @dataclass
@@ -255,9 +267,11 @@ async def running_bench(folder: Path) -> AsyncIterator[Bench]:
             issuer=issuer.name, audience="byok-signer", keys=FileKeys(folder / "jwks.json"), clock=clock.now
         ),
         kms=kms,
+        quotas=Quotas(per_second=10_000, replicas=lambda: 1, clock=time.monotonic),
         audit=audit,
         metrics=metrics,
         now=clock.now,
+        clock=clock.seconds,
     )
     pipeline, edge = Pipeline(ports), Edge(metrics)
     services = Services(SignerService(pipeline, edge), KeyProbeService(Prober(ports, pipeline), edge), edge)

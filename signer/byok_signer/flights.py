@@ -1,0 +1,97 @@
+"""One signature for equal requests: those under way are joined, those answered a moment ago get the same answer again.
+
+A caller that lost an answer and asks again, reaching the same signer, costs KMS nothing. What failed is not remembered.
+"""
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from byok_api.audit import AuditId
+from byok_signer.kms.port import SignAnswer
+from byok_signer.work import Identity
+
+REMEMBERED = 30.0
+"""Seconds."""
+LIMIT = 32_768
+"""Signatures remembered, the newest: about 30 s of a whole KMS quota of 1,000 a second, in 30 MB."""
+
+Made = tuple[SignAnswer, AuditId]
+"""A signature, and the record of its release."""
+
+
+class Flight:
+    """A signature under way, and those who wait for it."""
+
+    def __init__(self, making: Coroutine[Any, Any, Made]) -> None:
+        self.task = asyncio.create_task(making)
+        self._waiting = 0
+        self._revocable = True
+
+    @property
+    def open(self) -> bool:
+        """Whether it can be joined: not once all have gone and it was called off."""
+        return self._waiting > 0 or not self._revocable
+
+    def commit(self) -> None:
+        """Go on from now on even if all who wait go away."""
+        self._revocable = False
+
+    async def join(self) -> Made:
+        """Wait for the signature; Refusal. Giving up calls it off if nobody else waits and nothing was done yet."""
+        self._waiting += 1
+        try:
+            return await asyncio.shield(self.task)
+        finally:
+            self._waiting -= 1
+            if self._revocable and not self._waiting:
+                self.task.cancel()
+
+
+class Flights:
+    """The signatures that are under way, and those just made."""
+
+    def __init__(self, *, clock: Callable[[], float], remembered: float = REMEMBERED, limit: int = LIMIT) -> None:
+        self._clock = clock
+        self._remembered = remembered
+        self._limit = limit
+        self._flying: dict[Identity, Flight] = {}
+        self._made: OrderedDict[Identity, tuple[float, Made]] = OrderedDict()
+
+    def made(self, identity: Identity) -> Made | None:
+        """Recall a signature that was just made."""
+        at, made = self._made.get(identity, (0.0, None))
+        return made if made is not None and self._clock() < at + self._remembered else None
+
+    def flying(self, identity: Identity) -> Flight | None:
+        """Find a signature that can be joined."""
+        flight = self._flying.get(identity)
+        return flight if flight is not None and flight.open else None
+
+    def start(self, identity: Identity, make: Callable[[Callable[[], None]], Coroutine[Any, Any, Made]]) -> Flight:
+        """Begin to make a signature; `make` is given what it must call before it does what cannot be undone."""
+        flight = Flight(make(lambda: flight.commit()))  # noqa: PLW0108 - there is no flight yet to take it from
+        self._flying[identity] = flight
+        flight.task.add_done_callback(lambda task: self._landed(identity, flight, task))
+        return flight
+
+    async def landed(self) -> None:
+        """Wait until nothing is under way."""
+        while self._flying:
+            await asyncio.wait([flight.task for flight in self._flying.values()])
+
+    def _landed(self, identity: Identity, flight: Flight, task: asyncio.Task[Made]) -> None:
+        if self._flying.get(identity) is flight:
+            del self._flying[identity]
+        if task.cancelled() or task.exception() is not None:  # retrieved here too, in case all callers have gone
+            return
+        now = self._clock()
+        self._made.pop(identity, None)
+        self._made[identity] = now, task.result()
+        while self._made and (len(self._made) > self._limit or self._oldest() <= now - self._remembered):
+            self._made.popitem(last=False)
+
+    def _oldest(self) -> float:
+        at, _ = next(iter(self._made.values()))
+        return at

@@ -1,0 +1,86 @@
+"""What is recorded of requests: their subjects, and refusals, of a caller's flood only the count."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import TypedDict
+
+from byok_api.audit import AuditEvent, Kind
+from byok_api.errors import Refusal
+from byok_signer.audit import AuditSink, RefusalLimiter
+from byok_signer.authentication import Caller
+from byok_signer.entries import SigningEntry
+from byok_signer.work import Admission, Call, Work
+
+
+class SubjectFields(TypedDict, total=False):
+    """The fields of a record that say what a request was about, as far as that was known."""
+
+    request_id: str
+    caller: str
+    recipe: str | None
+    recipe_hash: str | None
+    key: str | None
+    key_arn: str
+    algorithm: str
+    manifest: str | None
+    claim_sha256: str | None
+    guarded: bool
+
+
+@dataclass(frozen=True)
+class RefusalTrail:
+    """The trail as refusals reach it."""
+
+    audit: AuditSink
+    _limiter: RefusalLimiter = field(default_factory=RefusalLimiter)
+
+    @asynccontextmanager
+    async def recording(self, subject: SubjectFields) -> AsyncIterator[None]:
+        """Record what is refused inside."""
+        try:
+            yield
+        except Refusal as refusal:
+            await self.record(refusal, subject)
+            raise
+
+    async def record(self, refusal: Refusal, subject: SubjectFields) -> None:
+        """Record a refusal, or count it."""
+        event = AuditEvent(kind=Kind.REFUSAL, reason=refusal.reason.name, **subject)
+        admitted = self._limiter.admit(event, now=time.monotonic())
+        # Shielded, since the limiter has forgotten what it gave out.
+        await asyncio.shield(asyncio.gather(*map(self.audit.append, admitted)))
+
+    async def drain(self) -> None:
+        """Record the refusals that were only counted so far."""
+        await asyncio.gather(*map(self.audit.append, self._limiter.drain()))
+
+
+def subject_of_admission(admission: Admission) -> SubjectFields:
+    """Say what an admitted caller's request is about."""
+    return _subject(admission.call, admission.caller, admission.entry)
+
+
+def subject_of_work(work: Work) -> SubjectFields:
+    """Say what a signature is about."""
+    claim, subject = work.claim, _subject(work.admission.call, work.admission.caller, work.entry)
+    subject["key_arn"] = work.handle.signing_arn.text
+    subject["algorithm"] = work.entry.algorithm
+    subject["guarded"] = claim is not None
+    if claim is not None:
+        subject["manifest"] = claim.manifest_id
+        subject["claim_sha256"] = claim.claim_sha256
+    return subject
+
+
+def _subject(call: Call, caller: Caller, entry: SigningEntry) -> SubjectFields:
+    recipe = entry.recipe
+    return SubjectFields(
+        request_id=call.request_id,
+        caller=caller.username,
+        recipe=f"{recipe.name}@{recipe.version}",
+        recipe_hash=recipe.hash,
+        key=str(entry.key.name),
+    )
