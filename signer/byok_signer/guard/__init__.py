@@ -2,18 +2,17 @@
 
 A caller hands in the COSE Sig_structure: the very bytes that the signature is made over, so that nothing that is said
 besides can matter. The guard is an ordered list of small named checks (`CHECK_NAMES`), applied layer by layer: one is
-decoded only when the one around it has passed.
+decoded only when the one around it has passed. Two things need no second look: what is byte for byte what c2pa writes
+around a claim for this key (`claim_in`), and claims that are like one that has passed (familiar.py says how like).
 """
 
-import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, cast
 
 from byok_api.errors import ClaimRefusal, Reason
 from byok_signer.guard.cbor import CLAIM, ENCODING_RULES, PROTECTED_HEADER, SIG_STRUCTURE, EncodingFault, Layer, decode
 from byok_signer.guard.checks import Check, Finding, run
-from byok_signer.guard.claim import Claim
+from byok_signer.guard.claim import CheckedClaim, Claim
 from byok_signer.guard.envelope import (
     ENVELOPE_CHECKS,
     ENVELOPE_SHAPE,
@@ -21,6 +20,7 @@ from byok_signer.guard.envelope import (
     HEADER_SHAPE,
     MESSAGE_CHECKS,
     SIZE_LIMIT,
+    claim_in,
     envelope_of,
     header_of,
 )
@@ -31,50 +31,40 @@ from byok_signer.guard.structure import CLAIM_CHECKS, CLAIM_SHAPE, FIELD_CHECKS
 __all__ = ["CHECK_NAMES", "SIZE_LIMIT", "CheckedClaim", "ClaimPolicy", "check_claim", "check_digest", "policy_for"]
 
 
-@dataclass(frozen=True)
-class CheckedClaim:
-    """What the signer knows of a claim that has passed, for the answer and the audit record."""
-
-    manifest_id: str
-    """URN of the manifest."""
-    claim_sha256: str
-    """SHA-256 of the claim's bytes as they stand in the asset: 64 lower-case hexadecimal digits."""
-    labels: tuple[str, ...]
-    """Labels of its assertions, the created ones first."""
-    generator: str
-    """Name/version of the claim generator."""
-
-
 def check_claim(sig_structure: bytes, policy: ClaimPolicy) -> CheckedClaim:
     """Pass a Sig_structure that may be signed; raises ClaimRefusal, and nothing else, whatever the bytes.
 
     Reasons: CertificateChanged for another chain than the key's, RecipeNotMet, ClaimRefused for everything else.
     """
     run(MESSAGE_CHECKS, sig_structure, policy)
-    item = _decoded(sig_structure, SIG_STRUCTURE)
-    run(ENVELOPE_SHAPE, item, policy)
-    envelope = envelope_of(item)
-    run(ENVELOPE_CHECKS, envelope, policy)
+    data = claim_in(sig_structure, policy)
+    if data is None:
+        data = _unwrapped(sig_structure, policy)
+    familiar = policy.familiar.find(data)
+    if familiar is not None:
+        return familiar
 
-    # What is byte for byte the one header that these checks are about needs no looking into.
-    if envelope.protected != policy.protected_header:
-        item = _decoded(envelope.protected, PROTECTED_HEADER)
-        run(HEADER_SHAPE, item, policy)
-        run(HEADER_CHECKS, header_of(item), policy)
-
-    item = _decoded(envelope.claim, CLAIM)
+    item = _decoded(data, CLAIM)
     run(CLAIM_SHAPE, item, policy)
     fields = cast("Mapping[str, object]", item)
     run(FIELD_CHECKS, fields, policy)
     claim = Claim.parse(fields)
     run(CLAIM_CHECKS, claim, policy)
     run(RECIPE_CHECKS, claim, policy)
-    return CheckedClaim(
-        manifest_id=claim.manifest_id,
-        claim_sha256=hashlib.sha256(envelope.claim).hexdigest(),
-        labels=tuple(reference.label for reference in claim.references),
-        generator=claim.generator,
-    )
+    policy.familiar.keep(data, fields, claim)
+    return CheckedClaim.of(data, claim.manifest_id, claim.labels, claim.generator)
+
+
+def _unwrapped(sig_structure: bytes, policy: ClaimPolicy) -> bytes:
+    """Take the claim out of a Sig_structure of which all else has passed."""
+    item = _decoded(sig_structure, SIG_STRUCTURE)
+    run(ENVELOPE_SHAPE, item, policy)
+    envelope = envelope_of(item)
+    run(ENVELOPE_CHECKS, envelope, policy)
+    item = _decoded(envelope.protected, PROTECTED_HEADER)
+    run(HEADER_SHAPE, item, policy)
+    run(HEADER_CHECKS, header_of(item), policy)
+    return envelope.claim
 
 
 def check_digest(digest: bytes, evidence: bytes, policy: ClaimPolicy) -> CheckedClaim:

@@ -2,8 +2,8 @@
 
 cbor2 decodes tags eagerly (regular expressions, bignums, dates: 90 ms for one hostile 50 KB message), ignores bytes
 after the item and accepts lengths and integers that are longer than they need be. So every message is first walked by
-`_scan`, which looks at heads only, and last encoded again and compared. Map keys stay in the order found: c2pa-rs does
-not sort them.
+`_scan`, which looks at heads only. What passes is what encoding its value again would yield, byte for byte: heads have
+one form for one value, strict UTF-8 has one for one text, and map keys stay in the order found (c2pa-rs does not sort).
 """
 
 from collections.abc import Mapping
@@ -62,7 +62,7 @@ def decode(data: bytes, layer: Layer) -> object:
 
     Yields dict, list, str, bytes, int, float, bool and None. Takes time linear in what `layer.item_limit` allows.
     """
-    _scan(data, layer)
+    exact = _scan(data, layer)
     try:
         item: object = cbor2.loads(
             data,
@@ -71,10 +71,9 @@ def decode(data: bytes, layer: Layer) -> object:
             allow_duplicate_keys=False,
             strict_hashable_types=layer.text_keys,
         )
-        encoded = cbor2.dumps(item)
     except cbor2.CBORError as error:
         raise _fault_behind(error, data, layer) from error
-    if encoded != data:
+    if not exact:
         raise EncodingFault("exact-encoding", f"{layer.name} in another encoding of the same value")
     return item
 
@@ -114,24 +113,37 @@ def _fault_of_head(initial: int) -> str:
 
 
 def _size_of_head(initial: int) -> int:
-    """Count the bytes of an item that its first byte alone tells; 0 if the head says more, as long strings' do."""
+    """Count the bytes of an item that its first byte alone tells; 0 if there is more to look at."""
     major, argument = initial >> 5, initial & 31
-    width = _WIDTH_OF.get(argument, 0)
-    if _FAULTS[initial] or major in (_ARRAY, _MAP):
+    if _FAULTS[initial] or major in (_ARRAY, _MAP) or argument in _WIDTH_OF:
         return 0
-    if major in (_BYTES, _TEXT):
-        return 0 if width else 1 + argument
-    return 1 + width
+    return 1 + argument if major in (_BYTES, _TEXT) else 1
+
+
+def _least_argument(initial: int) -> int:
+    """Say from which argument on an item needs a head of this form (RFC 8949, section 4.1)."""
+    if initial >> 5 == _SIMPLE:
+        return 0
+    return {0: 0, 1: 24, 2: 1 << 8, 4: 1 << 16, 8: 1 << 32}[_WIDTH_OF.get(initial & 31, 0)]
+
+
+def _is_exact_float(width: int, bits: int) -> bool:
+    """Tell if these bits are cbor2's form of a float: eight bytes, but two for the infinities and for the one NaN."""
+    if width == 8:  # noqa: PLR2004 - bytes of a double
+        return bits >> 52 & 0x7FF != 0x7FF  # noqa: PLR2004 - the exponent of infinities and NaNs
+    return width == 2 and bits in (0x7C00, 0xFC00, 0x7E00)  # noqa: PLR2004 - bytes of a half
 
 
 _FAULTS = tuple(_fault_of_head(initial) for initial in range(256))
 _SIZES = tuple(_size_of_head(initial) for initial in range(256))
 _WIDTHS = tuple(_WIDTH_OF.get(initial & 31, 0) for initial in range(256))
+_LEASTS = tuple(_least_argument(initial) for initial in range(256))
 
 
-def _scan(data: bytes, layer: Layer) -> None:
-    """Walk the heads of all items, without building anything."""
+def _scan(data: bytes, layer: Layer) -> bool:
+    """Walk the heads of all items, without building anything; False if one is longer than it need be."""
     at = 0
+    exact = True
     items = 1
     left = 1  # items to come in the innermost open container
     around: list[int] = []  # the same of the containers around it
@@ -139,7 +151,8 @@ def _scan(data: bytes, layer: Layer) -> None:
         while True:
             while not left:
                 if not around:
-                    return _check_end(at, data, layer)
+                    _check_end(at, data, layer)
+                    return exact
                 left = around.pop()
             left -= 1
             initial = data[at]
@@ -150,20 +163,28 @@ def _scan(data: bytes, layer: Layer) -> None:
             if _FAULTS[initial]:
                 raise EncodingFault(_FAULTS[initial], f"byte 0x{initial:02x} at offset {at} of {layer.name}")
             width = _WIDTHS[initial]
-            count = int.from_bytes(data[at + 1 : at + 1 + width]) if width else initial & 31
             at += 1 + width
+            argument = int.from_bytes(data[at - width : at]) if width else initial & 31
+            exact = exact and argument >= _LEASTS[initial]
             if initial < _ARRAY << 5:
-                at += count
+                at += argument if initial >= _BYTES << 5 else 0
+                continue
+            if initial >= _SIMPLE << 5:
+                exact = exact and _is_exact_float(width, argument)
                 continue
             around.append(left)
-            left = count if initial < _MAP << 5 else 2 * count
+            left = argument if initial < _MAP << 5 else 2 * argument
             items += left
-            if len(around) > DEPTH_LIMIT:
-                raise EncodingFault("depth", f"a deeper one at offset {at} of {layer.name}")
-            if items > layer.item_limit:
-                raise EncodingFault("item-count", f"more than {layer.item_limit} in {layer.name}")
+            if len(around) > DEPTH_LIMIT or items > layer.item_limit:
+                raise _too_much(len(around), at, layer)
     except IndexError:
         raise EncodingFault("well-formed", f"{layer.name} cut short at {len(data)} bytes") from None
+
+
+def _too_much(depth: int, at: int, layer: Layer) -> EncodingFault:
+    if depth > DEPTH_LIMIT:
+        return EncodingFault("depth", f"a deeper one at offset {at} of {layer.name}")
+    return EncodingFault("item-count", f"more than {layer.item_limit} in {layer.name}")
 
 
 def _check_end(at: int, data: bytes, layer: Layer) -> None:

@@ -1,11 +1,19 @@
 """A C2PA claim, version 2, as a typed value (C2PA 2.1, chapter 10: claim-map-v2)."""
 
+import hashlib
 from collections.abc import Mapping
 from typing import NamedTuple, Self, TypedDict, cast
 
 from byok_api.assertions import label_base
 
 HARD_BINDING_PREFIX = "c2pa.hash."
+REFERENCE_LISTS = ("created_assertions", "gathered_assertions")
+TITLE = "dc:title"
+TEXT_LIMIT = 1024
+"""Characters of a claim's texts."""
+URN_PREFIX = "urn:c2pa:"
+UUID = r"[0-9A-Fa-f]{8}-(?:[0-9A-Fa-f]{4}-){3}[0-9A-Fa-f]{12}"
+"""A manifest's, as a pattern; 36 characters."""
 
 
 class ReferenceFields(TypedDict, total=False):
@@ -52,6 +60,11 @@ class Claim(NamedTuple):
     hard_bindings: tuple[AssertionReference, ...]
     """Those of them that tie the manifest to the bytes of its asset."""
 
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Labels of all assertions, the created ones first."""
+        return tuple([reference.label for reference in self.references])
+
     @classmethod
     def parse(cls, fields: Mapping[str, object]) -> Self:
         """Take a map that the checks of structure.py have passed: they have proved every type that is cast here."""
@@ -73,3 +86,21 @@ class Claim(NamedTuple):
             references=references,
             hard_bindings=tuple([one for one in references if one.base.startswith(HARD_BINDING_PREFIX)]),
         )
+
+
+class CheckedClaim(NamedTuple):
+    """What the signer knows of a claim that has passed, for the answer and the audit record."""
+
+    manifest_id: str
+    """URN of the manifest."""
+    claim_sha256: str
+    """SHA-256 of the claim's bytes as they stand in the asset: 64 lower-case hexadecimal digits."""
+    labels: tuple[str, ...]
+    """Labels of its assertions, the created ones first."""
+    generator: str
+    """Name/version of the claim generator."""
+
+    @classmethod
+    def of(cls, data: bytes, manifest_id: str, labels: tuple[str, ...], generator: str) -> Self:
+        """Describe an encoded claim."""
+        return cls(manifest_id, hashlib.sha256(data).hexdigest(), labels, generator)

@@ -44,6 +44,21 @@ def header_of(item: object) -> Header:
     return Header(cast("int", fields[_ALG]), cast("bytes | list[bytes]", fields[_X5CHAIN]))
 
 
+def claim_in(message: bytes, policy: ClaimPolicy) -> bytes | None:
+    """Take the claim out of a Sig_structure that has nothing else in it but what all of these checks are about.
+
+    None for any other: whether that passes, they say.
+    """
+    start = len(policy.envelope)
+    if not message.startswith(policy.envelope):
+        return None
+    head, claim = message[start : start + 3], message[start + 3 :]
+    # RFC 8949, section 3: a byte string of 256 to 65,535 bytes; what is shorter is no claim.
+    if head[:1] != b"\x59" or len(claim) != int.from_bytes(head[1:]) or len(claim) < 256:  # noqa: PLR2004 - as just said
+        return None
+    return claim
+
+
 def _size(message: bytes, _: ClaimPolicy) -> Finding | None:
     if len(message) <= SIZE_LIMIT:
         return None

@@ -10,7 +10,7 @@ from types import MappingProxyType
 from typing import Final, cast
 
 from byok_signer.guard.checks import Check, Finding, shown
-from byok_signer.guard.claim import Claim
+from byok_signer.guard.claim import TEXT_LIMIT, TITLE, URN_PREFIX, UUID, Claim
 from byok_signer.guard.policy import ClaimPolicy
 
 HARD_BINDINGS = ("c2pa.hash.data", "c2pa.hash.bmff.v3", "c2pa.hash.boxes", "c2pa.hash.collection.data")
@@ -18,7 +18,6 @@ HARD_BINDINGS = ("c2pa.hash.data", "c2pa.hash.bmff.v3", "c2pa.hash.boxes", "c2pa
 
 HASH_SIZES: Mapping[str, int] = MappingProxyType({"sha256": 32, "sha384": 48, "sha512": 64})
 
-_TEXT_LIMIT = 1024
 _URI_LIMIT = 512
 _V1_KEYS = frozenset({"claim_generator", "assertions", "dc:format"})
 _REQUIRED_KEYS = frozenset({"instanceID", "claim_generator_info", "signature", "created_assertions"})
@@ -28,8 +27,7 @@ _GENERATOR_TEXTS = ("name", "version", "operating_system", "specVersion")
 # around (Unicode 16, section 23.2, and UAX 9, explicit directional formatting).
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 
-_UUID = r"[0-9A-Fa-f]{8}-(?:[0-9A-Fa-f]{4}-){3}[0-9A-Fa-f]{12}"
-_URN = rf"urn:c2pa:{_UUID}(?::[A-Za-z0-9._-]{{0,32}}(?::[0-9]{{1,9}}_[0-9]{{1,9}})?)?"
+_URN = rf"{URN_PREFIX}{UUID}(?::[A-Za-z0-9._-]{{0,32}}(?::[0-9]{{1,9}}_[0-9]{{1,9}})?)?"
 # Two underscores in a row are reserved for the `__N` of repeated assertions.
 _COMPONENT = r"[A-Za-z0-9][A-Za-z0-9-]*(?:_[A-Za-z0-9-]+)*"
 _LABEL = rf"{_COMPONENT}(?:\.{_COMPONENT})+(?:__[1-9][0-9]{{0,3}})?"
@@ -38,7 +36,7 @@ _ASSERTION_URI = re.compile(rf"self#jumbf=(?:/c2pa/({_URN})/)?c2pa\.assertions/{
 
 
 def _text(value: object) -> bool:
-    return isinstance(value, str) and 0 < len(value) <= _TEXT_LIMIT
+    return isinstance(value, str) and 0 < len(value) <= TEXT_LIMIT
 
 
 def _line(value: object) -> bool:
@@ -53,7 +51,7 @@ def _map(value: object) -> bool:
     return isinstance(value, dict)
 
 
-_A_TEXT = f"a text of 1 to {_TEXT_LIMIT} characters"
+_A_TEXT = f"a text of 1 to {TEXT_LIMIT} characters"
 _A_LINE = f"{_A_TEXT} without control characters"
 _FIELDS: Final[Mapping[str, tuple[Callable[[object], bool], str]]] = {
     "instanceID": (_line, _A_LINE),
@@ -61,7 +59,7 @@ _FIELDS: Final[Mapping[str, tuple[Callable[[object], bool], str]]] = {
     "signature": (_text, _A_TEXT),
     "created_assertions": (_list, "an array that is not empty"),
     "gathered_assertions": (_list, "an array that is not empty"),
-    "dc:title": (_text, _A_TEXT),
+    TITLE: (_text, _A_TEXT),
     "alg": (_text, _A_TEXT),
     "alg_soft": (_text, _A_TEXT),
 }
