@@ -1,0 +1,211 @@
+"""Signs the head of the audit chain now and then, with a KMS key of its own.
+
+When the signer starts, every so many minutes while records are written, and when it ends: an intent, `kms:Sign` over
+that intent's place and hash, the checkpoint. A key that cannot be used when the signer starts is a mistake to be
+mended; later on a checkpoint that fails is recorded, counted and tried again, and never stops signing.
+"""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
+
+from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
+from cryptography.hazmat.primitives.serialization import load_der_public_key
+
+from byok_api.algorithms import SigningAlgorithm
+from byok_api.audit import Attempt, AuditEvent, Head, Kind, Outcome, checkpoint, checkpoint_intent, statement
+from byok_api.errors import Reason, Refusal
+from byok_api.references import KeyArn, ObjectName
+from byok_api.signatures import SignatureError, spki_sha256_of_der, verify
+from byok_signer.audit import AuditSink
+from byok_signer.kms.errors import KmsError
+from byok_signer.kms.port import KeyHandle, Kms, SignAnswer, external_id_for
+
+_LOG = logging.getLogger(__name__)
+_NAME = ObjectName("-", "checkpoint")
+"""Stands for the key where a ByokKey's name would; no namespace is called so."""
+_TIMEOUT = 3.0
+"""Seconds for one call of KMS; when the signer ends, its last checkpoint must not hold it up."""
+_FIRST_PAUSE = 15.0
+"""Seconds after which a checkpoint that failed is tried again; doubled each time, up to the usual period."""
+_OUTAGES = frozenset({Reason.KmsUnavailable, Reason.KmsThrottled, Reason.KmsDeadlineExceeded})
+_UNKNOWN = (Attempt(None, Outcome.UNKNOWN),)
+
+
+@dataclass(frozen=True)
+class ReservedKey:
+    """The checkpoint key, as ByokKeys must not name it."""
+
+    arns: frozenset[KeyArn]
+    """As the installation names it, and the key behind that as far as KMS was asked."""
+    spki_sha256: str | None
+    """None while KMS has not been asked."""
+
+    def is_named_by(self, arns: Iterable[KeyArn], spki_sha256: str | None) -> bool:
+        """Say whether one of these ARNs, an alias or replica included, or this public key is the checkpoint key."""
+        mine = {_identity(arn) for arn in self.arns}
+        return not mine.isdisjoint(map(_identity, arns)) or (
+            spki_sha256 is not None and spki_sha256 == self.spki_sha256
+        )
+
+
+def _identity(arn: KeyArn) -> tuple[str, ...]:
+    # Related multi-Region keys have one key id (KMS Developer Guide, "Multi-Region keys").
+    resource = arn.text.split(":")[5]
+    return (arn.account, resource) if resource.startswith("key/mrk-") else (arn.text,)
+
+
+def checkpoint_handle(arn: KeyArn, installation: str) -> KeyHandle:
+    """Say how the checkpoint key is reached; a role, with the external id `byok:INSTALLATION:-/checkpoint`."""
+    return KeyHandle(name=_NAME, arn=arn, external_id=external_id_for(installation, _NAME))
+
+
+@dataclass(frozen=True)
+class _Key:
+    handle: KeyHandle
+    algorithm: SigningAlgorithm
+    spki: bytes
+    public_key: PublicKeyTypes
+
+
+@dataclass(eq=False, kw_only=True)
+class Checkpointer:
+    """Makes checkpoints from `start` to `close`."""
+
+    kms: Kms
+    audit: AuditSink
+    handle: KeyHandle
+    period: float
+    """Seconds between two checkpoints."""
+    ended: Callable[[str], None]
+    """Told what each try came to: `ok`, or a Reason's name."""
+    _key: _Key | None = field(default=None, init=False)
+    _covered: int = field(default=-1, init=False)
+    """Records of this sink that were there after the last checkpoint, it and its intent included."""
+    _stopping: asyncio.Event = field(default_factory=asyncio.Event, init=False)
+    _running: "asyncio.Task[None] | None" = field(default=None, init=False)
+
+    @property
+    def reserved(self) -> ReservedKey:
+        """What no ByokKey may name, as far as it is known now."""
+        key = self._key
+        if key is None:
+            return ReservedKey(frozenset({self.handle.arn}), None)
+        return ReservedKey(frozenset({self.handle.arn, key.handle.signing_arn}), spki_sha256_of_der(key.spki))
+
+    async def start(self) -> None:
+        """Make the first checkpoint, which vouches for what an earlier signer has left, and go on in the background.
+
+        Refusal if the key cannot be used, unless KMS cannot be asked at the moment.
+        """
+        failures = 0
+        try:
+            await self._make()
+        except Refusal as refusal:
+            if refusal.reason not in _OUTAGES:
+                raise
+            failures = 1
+        self._running = asyncio.create_task(self._run(failures))
+
+    async def close(self) -> None:
+        """Make a last checkpoint, if records were written since the one before."""
+        self._stopping.set()
+        if self._running is not None:
+            await self._running
+            await self._try()
+
+    async def _run(self, failures: int) -> None:
+        while not await self._stopped_within(pause_after(failures, self.period)):
+            failures = 0 if await self._try() else failures + 1
+
+    async def _stopped_within(self, seconds: float) -> bool:
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._stopping.wait(), seconds)
+        return self._stopping.is_set()
+
+    async def _try(self) -> bool:
+        if self.audit.counts().records <= self._covered:
+            return True
+        try:
+            await self._make()
+        except Refusal:
+            return False
+        except Exception:  # noqa: BLE001 - a bug here must not end the signer; it is logged and counted as Internal
+            _LOG.exception("a checkpoint ended in a bug")
+            return False
+        return True
+
+    async def _make(self) -> None:
+        outcome = Reason.Internal.name
+        try:
+            key = self._key = self._key or await self._look()
+            before = self.audit.counts().records
+            await self._sign(key)
+            self._covered = before + 2
+            outcome = "ok"
+        except Refusal as refusal:
+            outcome = refusal.reason.name
+            _LOG.warning("no checkpoint", extra={"reason": outcome, "found": refusal.message})
+            raise
+        finally:
+            self.ended(outcome)
+
+    async def _look(self) -> _Key:
+        answer = await self.kms.get_public_key(self.handle, timeout=_TIMEOUT)
+        if answer.key_usage != "SIGN_VERIFY" or not answer.algorithms:
+            raise Refusal(
+                Reason.KeyUsageInvalid,
+                f"{answer.key_arn} is a key of spec {answer.key_spec} for {answer.key_usage}: a checkpoint key has the "
+                "usage SIGN_VERIFY and a spec that C2PA allows, such as ECC_NIST_P256",
+            )
+        try:
+            public_key = load_der_public_key(answer.spki)
+        except ValueError:
+            raise Refusal(Reason.KmsAnswerInvalid, f"the public key of {answer.key_arn} is malformed") from None
+        return _Key(replace(self.handle, resolved_arn=answer.key_arn), answer.algorithms[0], answer.spki, public_key)
+
+    async def _sign(self, key: _Key) -> None:
+        intent = checkpoint_intent(key.handle.signing_arn.text, key.algorithm)
+        head = await self.audit.append_head(intent)
+        try:
+            answer = await self._ask(key, statement(head))
+        except Refusal as refusal:
+            attempts = refusal.attempts if isinstance(refusal, KmsError) else ()
+            await self.audit.append(_failed(intent, head, refusal.reason, attempts))
+            raise
+        except Exception:
+            # A bug: nobody knows what KMS did, and the record says so.
+            await self.audit.append(_failed(intent, head, Reason.Internal, _UNKNOWN))
+            raise
+        signed = checkpoint(intent, head, spki=key.spki, signature=answer.signature, attempts=answer.attempts)
+        await self.audit.append(signed)
+
+    async def _ask(self, key: _Key, message: bytes) -> SignAnswer:
+        answer = await self.kms.sign(key.handle, key.algorithm, message=message, timeout=_TIMEOUT)
+        try:
+            verify(key.public_key, key.algorithm, answer.signature, message=message)
+        except SignatureError as error:
+            raise _invalid(answer, str(error)) from None
+        if answer.key_arn != key.handle.signing_arn:
+            raise _invalid(answer, "it is from another key than the one that was asked")
+        return answer
+
+
+def _invalid(answer: SignAnswer, found: str) -> KmsError:
+    message = f"{answer.key_arn}: what KMS returned for a checkpoint is refused: {found}"
+    return KmsError(Reason.KmsAnswerInvalid, message, attempts=answer.attempts)
+
+
+def pause_after(failures: int, period: float) -> float:
+    """Tell how many seconds there are to the next checkpoint, after so many that failed one after the other."""
+    return min(period, _FIRST_PAUSE * 2.0 ** min(failures - 1, 20)) if failures else period
+
+
+def _failed(intent: AuditEvent, head: Head, reason: Reason, attempts: tuple[Attempt, ...]) -> AuditEvent:
+    unknown = any(attempt.outcome is Outcome.UNKNOWN for attempt in attempts)
+    outcome = Outcome.UNKNOWN if unknown else Outcome.FAILED
+    return replace(
+        intent, kind=Kind.CHECKPOINT, outcome=outcome, reason=reason.name, attempts=attempts, intent=head.sequence
+    )
