@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -30,6 +31,7 @@ LEAVES = [
     ("key", "lint"),
     ("audit", "verify"),
     ("audit", "reconcile"),
+    ("audit", "report"),
     ("sandbox",),
 ]
 
@@ -49,7 +51,7 @@ def test_every_command_shows_examples_and_takes_the_format(cli: Cli, command: tu
     ended = cli(*command, "-h")
     assert ended.status == 0
     assert f"Examples:\n    byokctl {' '.join(command)} " in ended.out
-    assert "-o, --format <text|json>" in ended.out
+    assert re.search(r"-o, --format <text\|(csv\|)?json>", ended.out)
 
 
 def test_every_command_is_listed_above() -> None:

@@ -4,16 +4,16 @@ import gzip
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from byok_api.audit import Attempt, AuditEvent, Kind, Outcome, TornLine, seal, start_chain
+from byok_api.audit import Attempt, AuditEvent, Kind, Outcome, TornLine, start_chain
 from byok_client.cli import ledgers
 from tests.support.cloudtrail import CALLER, KEY, OTHER_KEY, log_file, sign, with_key
 from tests.support.command_line import Cli, Ended
+from tests.support.trail_files import write_trail
 from tests.support.trails import SIGNED, TIME
 
 Run = Callable[..., Ended]
@@ -29,17 +29,6 @@ def outcome(*attempts: tuple[str | None, str], intent: int | None = None, **chan
     calls = tuple(Attempt(request_id, Outcome(ended)) for request_id, ended in attempts)
     last = Outcome(attempts[-1][1]) if attempts else Outcome.SIGNED
     return replace(OUTCOME, outcome=last, attempts=calls, intent=intent, **changes)
-
-
-def write_trail(path: Path, events: Sequence[AuditEvent], writer: str = "signer-a", start: datetime = TIME) -> Path:
-    """Write a trail with one event a second; the first is at `START` + 1, and its sequence is 1."""
-    line, head = start_chain(writer, time=start)
-    lines = [line]
-    for number, event in enumerate(events, 1):
-        line, head = seal(event, head, time=start + timedelta(seconds=number))
-        lines.append(line)
-    path.write_bytes(b"".join(lines))
-    return path
 
 
 @pytest.fixture

@@ -1,6 +1,10 @@
 """`byokctl audit`: comparing the record with CloudTrail, and reporting what was signed."""
 
+import errno
+import os
+import sys
 from datetime import UTC, datetime
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -8,7 +12,9 @@ import typer
 
 from byok_client.cli.commands.audit import app
 from byok_client.cli.commands.help import examples
+from byok_client.cli.exits import Exit
 from byok_client.cli.output import Format, FormatOption, answer
+from byok_client.cli.sheets import SheetFormat
 
 __all__ = ["app"]
 
@@ -90,3 +96,54 @@ def reconcile(  # noqa: PLR0913 - one parameter for each option
         delay=delay_minutes * 60.0,
     )
     answer(lambda: reconciling.reconcile(question), output_format)
+
+
+class _By(StrEnum):
+    HOUR = "hour"
+    DAY = "day"
+    WEEK = "week"
+    MONTH = "month"
+
+
+@app.command(
+    epilog=examples(
+        "byokctl audit report audit.jsonl --from 2026-11-01 --to 2026-12-01",
+        "byokctl audit report audit.jsonl --by month -o csv",
+        "byokctl audit report audit.jsonl --each -o json",
+    )
+)
+def report(  # noqa: PLR0913 - one parameter for each option
+    trails: Trails,
+    *,
+    since: Since = None,
+    until: Until = None,
+    by: Annotated[_By, typer.Option("--by", help="How long the periods are, in UTC.")] = _By.DAY,
+    each: Annotated[bool, typer.Option("--each", help="List every signature instead of how many there were.")] = False,
+    output_format: Annotated[
+        SheetFormat,
+        typer.Option("-o", "--format", help="Print text, CSV that is safe for spreadsheets, or one JSON document."),
+    ] = SheetFormat.TEXT,
+) -> None:
+    """Tell who had what signed, when, with which key and recipe.
+
+    Counts signatures by period, caller, recipe, key and what was signed; a signature that was given out again to a
+    retry is counted apart. The trail is verified on the way: it fails, and says so, if the trail is not intact.
+    """
+    from byok_api.audit.activity import By  # noqa: PLC0415 - loaded when it runs
+    from byok_api.audit.agreement import Period  # noqa: PLC0415 - same
+    from byok_client.cli import reporting  # noqa: PLC0415 - same
+
+    question = reporting.Question(
+        trails=trails, period=Period(*_span(since, until)), by=By(by.value), each=each, form=output_format
+    )
+    try:
+        status = reporting.report(question, sys.stdout, sys.stderr)
+        sys.stdout.flush()
+    except OSError as error:
+        if error.errno == errno.EPIPE:
+            raise
+        sys.stderr.write(f"byokctl: standard output does not take the report: {error.strerror}\n")
+        # What is left in the buffer would fail once more when the interpreter ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise typer.Exit(Exit.FAILED) from None
+    raise typer.Exit(status)
