@@ -159,10 +159,10 @@ def test_a_token_file_without_token_is_refused(
     assert not signer.calls
 
 
-def test_a_foreign_token_is_refused(signer: FakeSigner, settings: ClientSettings) -> None:
-    settings.token_file.write_text("foreign")
-    assert refused(settings).reason is Reason.TokenInvalid
-    assert len(signer.calls) == 1
+def test_a_token_that_is_refused_is_shown_once(signer: FakeSigner, settings: ClientSettings) -> None:
+    settings.token_file.write_text("expired")
+    assert refused(settings).reason is Reason.TokenExpired
+    assert signer.refused_tokens == ["expired"]
 
 
 def test_a_rotated_token_is_read_again(signer: FakeSigner, client: SignerClient, token_file: Path) -> None:
@@ -172,22 +172,6 @@ def test_a_rotated_token_is_read_again(signer: FakeSigner, client: SignerClient,
     rotated.write_text("the-next-token\n")
     rotated.replace(token_file)
     assert client.recipe("photo").name == "photo"
-
-
-def test_a_token_rotated_as_the_kubelet_does_is_read_again(
-    signer: FakeSigner, settings: ClientSettings, tmp_path: Path
-) -> None:
-    for folder, token in (("v1", TOKEN), ("v2", "the-next-token")):
-        (tmp_path / folder).mkdir()
-        (tmp_path / folder / "token").write_text(token)
-    data = tmp_path / "..data"
-    data.symlink_to("v1")
-    with SignerClient(ClientSettings(address=settings.address, token_file=data / "token")) as client:
-        client.recipe("photo")
-        signer.accepted_tokens = {"the-next-token"}
-        data.unlink()
-        data.symlink_to("v2")
-        client.recipe("photo")
 
 
 @pytest.mark.parametrize(

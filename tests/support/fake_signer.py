@@ -14,13 +14,14 @@ from typing import NoReturn
 import cbor2
 import grpc
 
-from byok_api.errors import Refusal
+from byok_api.errors import Reason, Refusal
 from byok_api.signer.v1 import signer_pb2
 from byok_sandbox.ca import TlsAuthority
 from byok_signer.rpc_status import STATUS_DETAILS_KEY, status_of
 from tests.support.pki import Identity, identity
 
 TOKEN = "token-of-the-test"
+_X5CHAIN = 33  # RFC 9360, section 2
 HASH = hashlib.sha256(b"{}").hexdigest()
 
 Failure = Refusal | grpc.StatusCode
@@ -55,6 +56,7 @@ class FakeSigner:
         self.recipe_failures: deque[Failure] = deque()
         """What the next GetRecipe calls end with."""
         self.accepted_tokens = {TOKEN}
+        self.refused_tokens: list[str] = []
         self.signature: bytes | None = None
         """Answered instead of a real one."""
         self.held: threading.Event | None = None
@@ -66,6 +68,25 @@ class FakeSigner:
         self.calls: list[str] = []
         self.claims: list[signer_pb2.SignClaimRequest] = []
         self.address = ""
+        self._server: grpc.Server | None = None
+
+    def start(self, tls: TlsAuthority | None) -> None:
+        """Serve at `address`, with a fresh certificate of `tls` if that is not None."""
+        self._server = grpc.server(ThreadPoolExecutor(8))
+        self._server.add_generic_rpc_handlers(_handlers(self))
+        if tls is None:
+            self._server.add_insecure_port(self.address)
+        else:
+            certificate = tls.issue(now=datetime.now(UTC))
+            pair = (certificate.key_pem.encode(), certificate.certificate_pem.encode())
+            port = self._server.add_secure_port(self.address, grpc.ssl_server_credentials([pair]))
+            self.address = f"localhost:{port}"
+        self._server.start()
+
+    def stop(self) -> None:
+        """End every call, and serve no more until `start`."""
+        if self._server is not None:
+            self._server.stop(0).wait()
 
     def get_recipe(
         self,
@@ -105,6 +126,7 @@ class FakeSigner:
         self.claims.append(request)
         self._hold(context)
         self._admit(context, self.failures)
+        self._check_current(request, context)
         claim = cbor2.loads(request.claim)[3]
         return signer_pb2.SignClaimResponse(
             signature=self.signature or self.identity.sign(request.claim),
@@ -149,10 +171,18 @@ class FakeSigner:
         self.asked.set()
         over.wait(30)
 
+    def _check_current(self, request: signer_pb2.SignClaimRequest, context: grpc.ServicerContext) -> None:
+        if request.expected_recipe_hash != self.recipe.effective_hash:
+            _end(context, Refusal(Reason.RecipeChanged, "another recipe"))
+        protected = cbor2.loads(cbor2.loads(request.claim)[1])
+        if protected[_X5CHAIN] != [*self.identity.chain.ders]:
+            _end(context, Refusal(Reason.CertificateChanged, "another chain"))
+
     def _admit(self, context: grpc.ServicerContext, failures: deque[Failure]) -> None:
-        sent = dict(context.invocation_metadata()).get("authorization")
-        if sent not in {f"Bearer {token}" for token in self.accepted_tokens}:
-            context.abort(grpc.StatusCode.UNAUTHENTICATED, "unknown token")
+        sent = str(dict(context.invocation_metadata()).get("authorization")).removeprefix("Bearer ")
+        if sent not in self.accepted_tokens:
+            self.refused_tokens.append(sent)
+            _end(context, Refusal(Reason.TokenExpired, "the token has expired"))
         if failures:
             _end(context, failures.popleft())
 
@@ -194,20 +224,11 @@ def _handlers(signer: FakeSigner) -> tuple[grpc.GenericRpcHandler, ...]:
 def serving(folder: Path, key: Identity | None = None, *, tls: TlsAuthority | None = None) -> Iterator[FakeSigner]:
     """Serve on a unix socket in `folder`, or with TLS on a free port of localhost."""
     signer = FakeSigner(key or identity())
-    server = grpc.server(ThreadPoolExecutor(8))
-    server.add_generic_rpc_handlers(_handlers(signer))
-    if tls is None:
-        signer.address = f"unix:{folder}/signer.sock"
-        server.add_insecure_port(signer.address)
-    else:
-        certificate = tls.issue(now=datetime.now(UTC))
-        pair = (certificate.key_pem.encode(), certificate.certificate_pem.encode())
-        credentials = grpc.ssl_server_credentials([pair])
-        signer.address = f"localhost:{server.add_secure_port('localhost:0', credentials)}"
-    server.start()
+    signer.address = f"unix:{folder}/signer.sock" if tls is None else "localhost:0"
+    signer.start(tls)
     try:
         yield signer
     finally:
         if signer.held is not None:
             signer.held.set()
-        server.stop(0).wait()
+        signer.stop()
