@@ -2,11 +2,12 @@
 
 import asyncio
 import logging
+import math
 import time
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import NoReturn, TypeVar, cast
+from typing import NoReturn, cast
 
 import grpc
 import grpc.aio
@@ -14,8 +15,8 @@ import grpc.aio
 from byok_api.errors import Reason, Refusal
 from byok_signer.logs import request_id
 from byok_signer.metrics import Metrics
-from byok_signer.pipeline import Call
 from byok_signer.rpc_status import STATUS_DETAILS_KEY, status_of
+from byok_signer.work import Call
 
 _LOG = logging.getLogger(__name__)
 _BEARER = "bearer "
@@ -26,7 +27,9 @@ _STOPPING_RETRY_AFTER = 0.1
 _NO_DEADLINE = 3600.0
 """Seconds given to a call whose caller set no deadline; KMS gets far less, streams may last."""
 
-_Answer = TypeVar("_Answer")
+_STRANGERS_LOGGED = 1.0
+"""Seconds between two log lines about calls refused before their caller was known."""
+
 Context = grpc.aio.ServicerContext[object, object]
 
 
@@ -39,6 +42,8 @@ class Edge:
         self._idle = asyncio.Event()
         self._idle.set()
         self._closing = False
+        self._stranger_logged = -math.inf
+        self._strangers_unlogged = 0
 
     def close(self) -> None:
         """Refuse new calls from now on, so that their callers ask another signer (ShuttingDown)."""
@@ -48,24 +53,22 @@ class Edge:
         """Wait until no call is being served."""
         await self._idle.wait()
 
-    async def answer(self, method: str, context: Context, handler: Callable[[Call], Awaitable[_Answer]]) -> _Answer:
-        """Run the handler of a unary call."""
-        async with self.serving(method, context) as call:
-            return await handler(call)
-
     @asynccontextmanager
     async def serving(self, method: str, context: Context) -> AsyncIterator[Call]:
         """Count, name and bound one call; a refusal raised inside ends it with its status."""
         call = call_of(context)
         token = request_id.set(call.request_id)
         self._metrics.request_started()
-        self._serving += 1
-        self._idle.clear()
         started, code = time.monotonic(), grpc.StatusCode.OK
         try:
             try:
-                self._check_open()
-                yield call
+                self._enter()
+                try:
+                    self._check_open()
+                    yield call
+                finally:
+                    # Before a refusal is sent: that waits for ever for a caller who does not read.
+                    self._leave()
             except Refusal as refusal:
                 code = refusal.reason.facts.status
                 self.refused(refusal)
@@ -78,20 +81,34 @@ class Edge:
                 self.unforeseen(method)
                 await _abort(context, internal(call.request_id), call)
         finally:
-            self._serving -= 1
-            if not self._serving:
-                self._idle.set()
             self._metrics.request_finished(method, code.name, time.monotonic() - started)
             request_id.reset(token)
+
+    def _enter(self) -> None:
+        self._serving += 1
+        self._idle.clear()
+
+    def _leave(self) -> None:
+        self._serving -= 1
+        if not self._serving:
+            self._idle.set()
 
     def _check_open(self) -> None:
         if self._closing:
             raise shutting_down("call again, and another one answers")
 
     def refused(self, refusal: Refusal) -> None:
-        """Count and log a refusal, of a call or of one item of a stream."""
+        """Count and log a refusal, of a call or of one item of a stream; of a flood of strangers one a second."""
         self._metrics.refused(refusal.reason)
-        _LOG.info("refused", extra={"reason": refusal.reason.name, "found": refusal.message})
+        extra: dict[str, object] = {"reason": refusal.reason.name, "found": refusal.message}
+        if refusal.reason.facts.status is grpc.StatusCode.UNAUTHENTICATED:
+            now = time.monotonic()
+            if now - self._stranger_logged < _STRANGERS_LOGGED:
+                self._strangers_unlogged += 1
+                return
+            extra["not_logged_before"] = self._strangers_unlogged
+            self._stranger_logged, self._strangers_unlogged = now, 0
+        _LOG.info("refused", extra=extra)
 
     def unforeseen(self, method: str) -> None:
         """Log the exception being handled: a bug."""

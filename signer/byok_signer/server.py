@@ -13,7 +13,8 @@ from grpc_reflection.v1alpha import reflection
 from byok_api.signer.v1 import signer_pb2
 from byok_api.signer.v1 import signer_pb2_grpc as rpc
 from byok_signer.edge import Edge
-from byok_signer.malformed import MalformedMessages
+from byok_signer.gate import Gate
+from byok_signer.limits import Limits
 from byok_signer.services import KeyProbeService, SignerService
 from byok_signer.settings import Settings, SettingsError
 from byok_signer.settings_types import UnixSocket
@@ -22,6 +23,13 @@ from byok_signer.tls import server_credentials
 SERVICES = tuple(service.full_name for service in signer_pb2.DESCRIPTOR.services_by_name.values())
 _HEADER_LIMIT = 32 * 1024
 """Bytes of a call's metadata: a token has 1-2 KiB."""
+_HANDSHAKE_SECONDS = 10
+"""For TLS and HTTP/2 to be agreed on."""
+_PING_SECONDS = 60
+"""A connection on which nothing has come for so long is asked whether its other end still lives."""
+_PING_ANSWER_SECONDS = 20
+_PINGS_APART_SECONDS = 10
+"""Between two pings that a client may send; a third that comes too early ends its connection."""
 _LAST_ANSWERS = 1.0
 """Seconds for answers that are made to leave the process."""
 
@@ -38,22 +46,15 @@ class Services:
 class SignerServer:
     """A gRPC server that is healthy from `start` until `stop`."""
 
-    def __init__(self, settings: Settings, services: Services) -> None:
+    def __init__(self, settings: Settings, services: Services, limits: Limits | None = None) -> None:
         self._services = services
         self._health = health_aio.HealthServicer()
-        self._server = grpc.aio.server(
-            interceptors=(MalformedMessages(services.edge),),
-            maximum_concurrent_rpcs=settings.max_concurrent_calls,
-            options=(
-                ("grpc.max_receive_message_length", settings.max_message_bytes),
-                ("grpc.max_send_message_length", settings.max_message_bytes),
-                ("grpc.max_metadata_size", _HEADER_LIMIT),
-                ("grpc.absolute_max_metadata_size", _HEADER_LIMIT),
-                ("grpc.so_reuseport", 0),
-            ),
-        )
-        rpc.add_SignerServicer_to_server(services.signer, self._server)
-        rpc.add_KeyProbeServicer_to_server(services.probe, self._server)
+        gate = Gate(services.edge, services.signer.pipeline, limits or Limits.of(settings))
+        # Not grpc's maximum_concurrent_rpcs: whoever takes no answers would hold its places, token or no token.
+        self._server = grpc.aio.server(interceptors=(gate,), options=tuple(_options(settings).items()))
+        # The stubs' types are those of methods without a gate.
+        rpc.add_SignerServicer_to_server(services.signer, self._server)  # type: ignore[arg-type]
+        rpc.add_KeyProbeServicer_to_server(services.probe, self._server)  # type: ignore[arg-type]
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         reflection.enable_server_reflection(
             (*SERVICES, health_pb2.DESCRIPTOR.services_by_name["Health"].full_name, reflection.SERVICE_NAME),
@@ -92,3 +93,23 @@ class SignerServer:
             await asyncio.wait_for(self._services.edge.idle(), grace)
         # Only health watchers and the last answers are left, and watchers never leave on their own.
         await self._server.stop(min(grace, _LAST_ANSWERS))
+
+
+def _options(settings: Settings) -> dict[str, int]:
+    """Write gRPC's own limits, in its words (grpc/impl/channel_arg_names.h)."""
+    return {
+        "grpc.max_receive_message_length": settings.max_message_bytes,
+        "grpc.max_send_message_length": settings.max_message_bytes,
+        "grpc.max_metadata_size": _HEADER_LIMIT,
+        "grpc.absolute_max_metadata_size": _HEADER_LIMIT,
+        "grpc.max_allowed_incoming_connections": settings.max_connections,
+        "grpc.max_concurrent_streams": settings.max_calls_per_caller,
+        "grpc.max_connection_idle_ms": int(settings.idle_seconds * 1000),
+        "grpc.server_handshake_timeout_ms": _HANDSHAKE_SECONDS * 1000,
+        "grpc.http2.settings_timeout": _HANDSHAKE_SECONDS * 1000,
+        "grpc.keepalive_time_ms": _PING_SECONDS * 1000,
+        "grpc.keepalive_timeout_ms": _PING_ANSWER_SECONDS * 1000,
+        "grpc.http2.min_ping_interval_without_data_ms": _PINGS_APART_SECONDS * 1000,
+        "grpc.http2.max_ping_strikes": 2,
+        "grpc.so_reuseport": 0,
+    }

@@ -1,11 +1,13 @@
 """Streams of claims: every item signed on its own and answered as soon as it is done, within bounds.
 
 Identity, authorization and catalogue are looked at again for every message, and recipe and key once more for every
-item. A stream ends with its caller's token, and when the signer is about to stop.
+item. A stream ends with its caller's token, when nothing has been under way for long, and when the signer is about to
+stop. What its caller may have under way at once bounds the messages that are read.
 """
 
 import asyncio
 from collections.abc import AsyncIterable, Awaitable, Callable
+from dataclasses import dataclass
 
 from google.protobuf.message import DecodeError
 
@@ -14,9 +16,11 @@ from byok_api.signer.v1 import signer_pb2 as pb
 from byok_signer.answers import signed_response
 from byok_signer.edge import Edge, internal, shutting_down
 from byok_signer.guard import SIZE_LIMIT
+from byok_signer.limits import Place
 from byok_signer.malformed import malformed
-from byok_signer.pipeline import Admission, Call, Pipeline
+from byok_signer.pipeline import Pipeline
 from byok_signer.rpc_status import status_of
+from byok_signer.work import Admission, Call
 
 ITEMS_LIMIT = 64
 """Items of one message."""
@@ -32,33 +36,50 @@ Write = Callable[[pb.SignClaimsResponse], Awaitable[None]]
 """Sends a response and waits until there is room for the next."""
 
 
+@dataclass(frozen=True, slots=True)
+class OpenStream:
+    """A stream that was let in."""
+
+    call: Call
+    messages: AsyncIterable[pb.SignClaimsRequest]
+    write: Write
+    place: Place
+
+
 class ClaimStream:
     """One stream of one caller."""
 
-    def __init__(self, pipeline: Pipeline, edge: Edge, call: Call) -> None:
+    def __init__(self, pipeline: Pipeline, edge: Edge, opened: OpenStream) -> None:
         self._pipeline = pipeline
         self._edge = edge
-        self._call = call
+        self._opened = opened
+        self._call = opened.call
         self._slots = asyncio.Semaphore(IN_FLIGHT_LIMIT)
         self._results: asyncio.Queue[pb.SignClaimsResult | None] = asyncio.Queue()
         self._items: dict[str, asyncio.Task[None]] = {}
         self._reader: asyncio.Task[None] | None = None
+        self._idle = _Idle(opened.place.limits.idle_seconds, self._end_if_idle)
+        self._reading = False
 
-    async def run(self, requests: AsyncIterable[pb.SignClaimsRequest], write: Write) -> None:
+    async def run(self) -> None:
         """Answer all messages; Refusal ends the stream once what was accepted before has been answered."""
         left = self._pipeline.seconds_left(await self._pipeline.authenticate(self._call))
-        self._reader = asyncio.create_task(self._read(requests, left))
+        self._reader = asyncio.create_task(self._read(left))
         self._reader.add_done_callback(self._end)
+        self._idle.start()
         try:
             async with asyncio.timeout(left + LAST_ANSWERS):
                 while batch := await self._next_batch():
-                    await write(pb.SignClaimsResponse(results=batch))
-            if self._reader.cancelled():
+                    await self._opened.write(pb.SignClaimsResponse(results=batch))
+                    self._idle.stir()
+            if not self._reader.cancelled():
+                await self._reader
+            elif not self._idle.ended:
                 raise _stopping()
-            await self._reader
         except TimeoutError:
             raise _expired() from None
         finally:
+            self._idle.stop()
             self._reader.cancel()
             # Those that are with KMS go on to their audit record.
             for task in self._items.values():
@@ -69,12 +90,22 @@ class ClaimStream:
         if self._reader is not None:
             self._reader.cancel()
 
-    async def _read(self, requests: AsyncIterable[pb.SignClaimsRequest], left: float) -> None:
+    def _end_if_idle(self) -> bool:
+        # A message that waits for room is under way too.
+        if self._reader is None or self._reading or self._items or not self._results.empty():
+            return False
+        self._reader.cancel()
+        return True
+
+    async def _read(self, left: float) -> None:
         """Start each item of each message; return when all are answered."""
         try:
             async with asyncio.timeout(left):
-                async for message in requests:
+                async for message in self._opened.messages:
+                    self._reading = True
                     await self._start(message)
+                    self._reading = False
+                    self._idle.stir()
         except TimeoutError:
             raise _expired() from None
         except DecodeError:
@@ -103,6 +134,13 @@ class ClaimStream:
         return batch
 
     async def _start(self, message: pb.SignClaimsRequest) -> None:
+        held = _Held(self._opened.place, await self._opened.place.hold(message.ByteSize()))
+        try:
+            await self._start_items(message, held)
+        finally:
+            held.part_done()
+
+    async def _start_items(self, message: pb.SignClaimsRequest, held: "_Held") -> None:
         admission = await self._pipeline.admit(self._call, message.recipe)
         async with self._pipeline.recording_refusals_of(admission):
             if len(message.items) > ITEMS_LIMIT:
@@ -116,7 +154,9 @@ class ClaimStream:
             except Refusal as refusal:
                 self._answer_refusal(item.id[:ID_LIMIT], refusal)
                 continue
+            held.parts += 1
             task = asyncio.create_task(self._sign(admission, message.expected_recipe_hash, item))
+            task.add_done_callback(held.part_done)
             self._items[item.id] = task
 
     def _check(self, item: pb.SignClaimsItem) -> None:
@@ -144,6 +184,58 @@ class ClaimStream:
     def _answer_refusal(self, identity: str, refusal: Refusal) -> None:
         self._edge.refused(refusal)
         self._results.put_nowait(pb.SignClaimsResult(id=identity, error=status_of(refusal)))
+
+
+class _Held:
+    """A message's bytes, which its items share as they share its memory: given back with the last of them."""
+
+    __slots__ = ("_place", "_size", "parts")
+
+    def __init__(self, place: Place, size: int) -> None:
+        self._place = place
+        self._size = size
+        self.parts = 1
+        """Its items under way, and its reader."""
+
+    def part_done(self, _: object = None) -> None:
+        """Count one part out."""
+        self.parts -= 1
+        if not self.parts:
+            self._place.release(self._size)
+
+
+class _Idle:
+    """Asks `end` once nothing has stirred for some seconds, and again later if it says that something is under way."""
+
+    def __init__(self, seconds: float, end: Callable[[], bool]) -> None:
+        self._seconds = seconds
+        self._end = end
+        self._stirred = 0.0
+        self._timer: asyncio.TimerHandle | None = None
+        self.ended = False
+
+    def start(self) -> None:
+        """Begin to watch."""
+        self.stir()
+        self._timer = asyncio.get_running_loop().call_later(self._seconds, self._look)
+
+    def stir(self) -> None:
+        """Note that something came or went."""
+        self._stirred = asyncio.get_running_loop().time()
+
+    def stop(self) -> None:
+        """Watch no more."""
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _look(self) -> None:
+        loop = asyncio.get_running_loop()
+        if loop.time() < self._stirred + self._seconds:
+            self._timer = loop.call_at(self._stirred + self._seconds, self._look)
+        elif self._end():
+            self.ended = True
+        else:
+            self._timer = loop.call_later(self._seconds, self._look)
 
 
 def _stopping() -> Refusal:

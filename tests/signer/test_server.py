@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import grpc
@@ -18,9 +19,22 @@ from byok_signer.server import SignerServer
 from byok_signer.settings import SettingsError
 from byok_signer.settings_types import TcpAddress, UnixSocket
 from tests.support.claims import created_claim
+from tests.support.many_claims import another_claim
 from tests.support.pki import identity
 from tests.support.refusals import refusal_of
 from tests.support.signer import DEADLINE, Bench, until
+from tests.support.slow_clients import (
+    GOAWAY,
+    MAX_CONCURRENT_STREAMS,
+    MAX_HEADER_LIST_SIZE,
+    PING,
+    PREFACE,
+    SETTINGS,
+    Connection,
+    connected,
+    frame,
+    read_settings,
+)
 
 ES256 = SigningAlgorithm.ES256
 CLAIM = created_claim().sig_structure
@@ -107,18 +121,86 @@ async def test_a_call_that_outlasts_the_grace_is_ended_and_its_signature_recorde
     assert len(await bench.records(Kind.OUTCOME)) == 1
 
 
-async def test_beyond_so_many_calls_at_once_grpc_refuses(bench: Bench, tmp_path: Path) -> None:
-    path = tmp_path / "two"
-    settings = bench.settings.model_copy(update={"listen": UnixSocket(path), "max_concurrent_calls": 2})
-    server = SignerServer(settings, bench.services)
+async def test_beyond_so_many_calls_at_once_a_caller_is_refused(bench: Bench) -> None:
+    async with another_server(bench, max_concurrent_calls=2) as path:
+        bench.kms.gate.clear()
+        async with grpc.aio.insecure_channel(f"unix:{path}") as bench.channel:
+            calls = [asyncio.ensure_future(bench.sign(bench.request(another_claim()))) for _ in range(2)]
+            await until(lambda: bench.kms.signed == 2)
+            assert (await refusal_of(bench.sign())).reason is Reason.CallerLimited
+            bench.kms.gate.set()
+            await asyncio.gather(*calls)
+
+
+@asynccontextmanager
+async def another_server(bench: Bench, **settings: object) -> AsyncIterator[Path]:
+    """Serve the bench's services under other settings too, on another socket."""
+    path = bench.folder / "another"
+    server = SignerServer(bench.settings.model_copy(update={"listen": UnixSocket(path), **settings}), bench.services)
     await server.start()
-    bench.kms.gate.clear()
-    async with grpc.aio.insecure_channel(f"unix:{path}") as bench.channel:
-        calls = [asyncio.ensure_future(bench.sign()) for _ in range(2)]
-        await until(lambda: bench.kms.signed == 2)
-        with pytest.raises(grpc.aio.AioRpcError) as caught:
-            await bench.sign()
-        assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
-        bench.kms.gate.set()
-        await asyncio.gather(*calls)
+    yield path
     await server.stop(DEADLINE)
+
+
+async def greeted(connection: Connection) -> dict[int, int]:
+    """Begin HTTP/2 and return the server's settings."""
+    await connection.send(PREFACE, frame(SETTINGS))
+    async with asyncio.timeout(DEADLINE):
+        first = await connection.frame()
+    assert first is not None
+    assert first.kind == SETTINGS
+    return read_settings(first.payload)
+
+
+async def test_a_client_is_told_how_many_calls_and_how_large_headers_a_connection_takes(bench: Bench) -> None:
+    async with another_server(bench, max_calls_per_caller=7) as path, connected(path) as connection:
+        told = await greeted(connection)
+    assert (told[MAX_CONCURRENT_STREAMS], told[MAX_HEADER_LIST_SIZE]) == (7, 32 * 1024)
+
+
+async def test_a_connection_too_many_is_closed_and_the_others_stay(bench: Bench) -> None:
+    async with another_server(bench, max_connections=2) as path, connected(path) as first, connected(path) as second:
+        assert await greeted(first)
+        assert await greeted(second)
+        async with connected(path) as third, asyncio.timeout(DEADLINE):
+            await third.closed()
+        await first.send(frame(PING, bytes(8)))
+        while (answer := await first.frame()) and answer.kind != PING:
+            pass
+        assert answer
+
+
+@pytest.mark.parametrize("sent", [b"", PREFACE[:10], PREFACE], ids=["nothing", "half a preface", "no settings"])
+async def test_a_connection_that_does_not_get_going_is_closed(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, sent: bytes
+) -> None:
+    monkeypatch.setattr("byok_signer.server._HANDSHAKE_SECONDS", 1)
+    async with another_server(bench) as path, connected(path) as connection, asyncio.timeout(DEADLINE):
+        await connection.send(sent)
+        await connection.closed()
+
+
+async def test_an_idle_connection_is_closed(bench: Bench) -> None:
+    async with another_server(bench, idle_seconds=1) as path, connected(path) as connection:
+        await greeted(connection)
+        async with asyncio.timeout(DEADLINE):
+            await connection.closed()
+
+
+async def test_a_client_that_pings_all_the_time_is_sent_away(bench: Bench) -> None:
+    async with another_server(bench) as path, connected(path) as connection:
+        await greeted(connection)
+        await connection.send(*[frame(PING, bytes(8))] * 4)
+        async with asyncio.timeout(DEADLINE):
+            while (answer := await connection.frame()) and answer.kind != GOAWAY:
+                pass
+            assert answer
+            await connection.closed()
+    assert b"too_many_pings" in answer.payload
+
+
+async def test_headers_beyond_the_limit_are_refused(bench: Bench) -> None:
+    for size, code in ((30_000, grpc.StatusCode.OK), (33_000, grpc.StatusCode.RESOURCE_EXHAUSTED)):
+        call = bench.raw_unary("/grpc.health.v1.Health/Check")(b"", metadata=(("x-much", "x" * size),))
+        assert await call.code() is code
+    await bench.sign()

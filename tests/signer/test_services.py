@@ -54,7 +54,7 @@ async def test_an_answer_names_what_was_signed_with_what_and_where_it_is_recorde
     assert (answer.key, answer.key_arn, answer.recipe_hash) == ("media/brand", str(stored.arn), bench.entry.recipe.hash)
     assert (answer.manifest_id, answer.claim_sha256) == (event.manifest, event.claim_sha256)
     assert [(a.kms_request_id, a.outcome) for a in event.attempts] == [(answer.kms_request_id, Outcome.SIGNED)]
-    assert answer.audit_id.endswith("/1")
+    assert answer.audit_id.endswith("/2")
 
 
 @pytest.mark.parametrize("algorithm", [a for a in SigningAlgorithm if a is not ED25519])

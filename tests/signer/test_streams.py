@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+import uuid
 from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -17,10 +18,12 @@ from byok_api.algorithms import SigningAlgorithm
 from byok_api.audit import Kind
 from byok_api.errors import Reason, Refusal
 from byok_api.signer.v1 import signer_pb2 as pb
-from byok_signer.pipeline import Call
-from byok_signer.streams import IN_FLIGHT_LIMIT, ITEMS_LIMIT, ClaimStream
+from byok_signer.limits import Callers, Limits
+from byok_signer.streams import IN_FLIGHT_LIMIT, ITEMS_LIMIT, ClaimStream, OpenStream
+from byok_signer.work import Call
 from tests.support.claims import created_claim
 from tests.support.manifests import recipe_document
+from tests.support.many_claims import another_claim
 from tests.support.pki import identity
 from tests.support.refusals import refusal_of, told_by
 from tests.support.signer import DEADLINE, JOB, Bench, certified_key, until
@@ -40,10 +43,16 @@ class Stream:
     call: "OpenCall"
 
     async def send(self, *ids: str, claim: bytes = CLAIM, recipe: str = "photo") -> None:
-        """Send a message of items."""
+        """Send a message of items, whose equal claims KMS is asked to sign once."""
         items = [pb.SignClaimsItem(id=identity, claim=claim) for identity in ids]
         recipe_hash = self.bench.entry.recipe.hash
         await self.call.write(pb.SignClaimsRequest(recipe=recipe, expected_recipe_hash=recipe_hash, items=items))
+
+    async def send_many(self, count: int) -> None:
+        """Send a message of items that all differ."""
+        items = [pb.SignClaimsItem(id=uuid.uuid4().hex, claim=another_claim()) for _ in range(count)]
+        recipe_hash = self.bench.entry.recipe.hash
+        await self.call.write(pb.SignClaimsRequest(recipe="photo", expected_recipe_hash=recipe_hash, items=items))
 
     async def results(self, wanted: int) -> list[pb.SignClaimsResult]:
         """Read so many results."""
@@ -230,7 +239,7 @@ async def test_items_that_waited_for_room_are_not_signed_with_a_key_revoked_mean
 async def test_a_stream_that_its_caller_cancels_loses_nothing_from_the_trail(bench: Bench) -> None:
     bench.kms.gate.clear()
     async with stream_of(bench) as stream:
-        await stream.send(*(str(item) for item in range(ITEMS_LIMIT)))
+        await stream.send_many(ITEMS_LIMIT)
         await until(lambda: bench.kms.signed > 10)
     await until(lambda: b"byok_signer_in_flight 0.0" in bench.metrics.exposition())
     bench.kms.gate.set()
@@ -239,7 +248,7 @@ async def test_a_stream_that_its_caller_cancels_loses_nothing_from_the_trail(ben
 
 async def endless(bench: Bench) -> AsyncIterator[pb.SignClaimsRequest]:
     for number in count():
-        items = [pb.SignClaimsItem(id=f"{number}-{item}", claim=CLAIM) for item in range(ITEMS_LIMIT)]
+        items = [pb.SignClaimsItem(id=f"{number}-{item}", claim=another_claim()) for item in range(ITEMS_LIMIT)]
         yield pb.SignClaimsRequest(recipe="photo", expected_recipe_hash=bench.entry.recipe.hash, items=items)
 
 
@@ -249,8 +258,9 @@ async def never_read(_: pb.SignClaimsResponse) -> None:
 
 def unread_stream(bench: Bench) -> Awaitable[None]:
     """Sign for a caller that sends for ever and reads nothing."""
-    stream = ClaimStream(bench.pipeline, bench.edge, Call("id", bench.token, time.monotonic() + DEADLINE))
-    return stream.run(endless(bench), never_read)
+    call = Call("id", bench.token, time.monotonic() + DEADLINE)
+    place = Callers(Limits.of(bench.settings)).admit("job", stream=True)
+    return ClaimStream(bench.pipeline, bench.edge, OpenStream(call, endless(bench), never_read, place)).run()
 
 
 async def test_a_stream_whose_caller_reads_nothing_is_bounded(bench: Bench) -> None:
@@ -277,8 +287,8 @@ async def test_a_stream_whose_caller_reads_nothing_ends_soon_after_its_token(
 async def test_while_kms_is_slow_only_so_many_items_are_taken(bench: Bench) -> None:
     bench.kms.gate.clear()
     async with stream_of(bench) as stream:
-        for message in range(2 * IN_FLIGHT_LIMIT // ITEMS_LIMIT):
-            await stream.send(*(f"{message}-{item}" for item in range(ITEMS_LIMIT)))
+        for _ in range(2 * IN_FLIGHT_LIMIT // ITEMS_LIMIT):
+            await stream.send_many(ITEMS_LIMIT)
         await until(lambda: bench.kms.signed == IN_FLIGHT_LIMIT)
         # Another caller's work passes through meanwhile, and no further item of the stream.
         await bench.signer.GetPublicKey(pb.GetPublicKeyRequest(recipe="photo"), metadata=bench.metadata)

@@ -1,0 +1,243 @@
+"""In front of every method: nobody's message is read before it is known who sends it and that they may have it read.
+
+grpc.aio reads a unary call's message before it calls the method, and would wait for it without end. So every method is
+served as one of a stream of requests, of which the gate reads the first itself; on the wire both are the same. Health
+checks and reflection need no token, and are bounded for all callers together.
+"""
+
+import asyncio
+import inspect
+import time
+from collections.abc import AsyncIterable, Awaitable, Callable
+from typing import Any, NoReturn, TypeAlias
+
+import grpc
+import grpc.aio
+from google.protobuf.message import DecodeError, Message
+
+from byok_api.errors import Reason, Refusal
+from byok_signer.authentication import Caller
+from byok_signer.edge import Context, Edge
+from byok_signer.limits import Callers, Limits, Patience, Place, limited
+from byok_signer.malformed import malformed
+from byok_signer.pipeline import Pipeline
+from byok_signer.streams import OpenStream, Write
+from byok_signer.work import Call
+
+_OURS = "/byok.signer.v1."
+_STRANGERS_PER_SECOND = 100
+"""Calls refused before their caller was known that are answered at once; the others wait."""
+_STRANGERS_WAIT = 0.5
+"""Seconds. Who waits sends no more meanwhile, and takes no time from others."""
+
+_Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
+_Parse: TypeAlias = Callable[[bytes], Message]
+
+
+class Gate(grpc.aio.ServerInterceptor):
+    """Puts itself before the methods.
+
+    Our own are called with message and `Call`, or with an `OpenStream`; all others as gRPC calls them.
+    """
+
+    def __init__(self, edge: Edge, pipeline: Pipeline, limits: Limits) -> None:
+        self._edge = edge
+        self._pipeline = pipeline
+        self._limits = limits
+        self._callers = Callers(limits)
+        self._messages = Patience(limits.message_seconds)
+        self._answers = Patience(limits.answer_seconds)
+        self._strangers = _Brake()
+        self._guarded: dict[str, _Handler] = {}
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], "Awaitable[_Handler | None]"],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> "_Handler | None":
+        """Find a method's handler, behind the gate."""
+        method = str(handler_call_details.method)
+        guarded = self._guarded.get(method)
+        if guarded is not None:
+            return guarded
+        handler = await continuation(handler_call_details)
+        if handler is None:
+            # There is no such method; nothing is kept, since callers can make up any number of them.
+            return None
+        self._guarded[method] = guarded = self._guard(method, handler)
+        return guarded
+
+    def _guard(self, method: str, handler: _Handler) -> _Handler:
+        name = method.rpartition("/")[2]
+        parse, serialize = handler.request_deserializer, handler.response_serializer
+        if parse is None:
+            raise AssertionError("every method of this server has a message type")
+        ours = method.startswith(_OURS)
+        if handler.response_streaming:
+            streamed = self._stream(name, handler) if ours else self._open_stream(name, handler, parse)
+            keep = parse if handler.request_streaming else None
+            return grpc.stream_stream_rpc_method_handler(streamed, keep, serialize)
+        answered = self._unary(name, handler, parse) if ours else self._open_unary(name, handler, parse)
+        return grpc.stream_unary_rpc_method_handler(answered, None, serialize)
+
+    def _unary(self, name: str, handler: _Handler, parse: _Parse) -> Any:  # noqa: ANN401 - grpc's stubs know no aio
+        handle: Any = handler.unary_unary
+
+        async def answer(_: object, context: Context) -> object:
+            async with self._edge.serving(name, context) as call:
+                caller = await self._caller(call)
+                try:
+                    place = self._admit(caller, context, stream=False)
+                    request = _parsed(name, parse, await self._message(place, context))
+                except Refusal as refusal:
+                    await self._record(call, caller, refusal)
+                return await handle(request, call)
+
+        return answer
+
+    def _stream(self, name: str, handler: _Handler) -> Any:  # noqa: ANN401 - as above
+        handle: Any = handler.stream_stream
+
+        async def answer(messages: AsyncIterable[Any], context: Context) -> None:
+            async with self._edge.serving(name, context) as call:
+                caller = await self._caller(call)
+                try:
+                    place = self._admit(caller, context, stream=True)
+                except Refusal as refusal:
+                    await self._record(call, caller, refusal)
+                await handle(OpenStream(call, messages, self._writing(call, caller, context), place))
+
+        return answer
+
+    def _writing(self, call: Call, caller: Caller, context: Context) -> Write:
+        async def write(response: Message) -> None:
+            try:
+                await self._answers.wait_for(context.write(response))
+            except TimeoutError:
+                seconds = self._limits.answer_seconds
+                message = f"an answer was not taken within {seconds:g} s; the stream ends with what was taken"
+                await self._record(call, caller, Refusal(Reason.AnswersNotRead, message))
+
+        return write
+
+    async def _record(self, call: Call, caller: Caller, refusal: Refusal) -> NoReturn:
+        async with self._pipeline.recording_refusals(call, caller):
+            raise refusal
+        raise AssertionError("a refused call went on")
+
+    async def _caller(self, call: Call) -> Caller:
+        try:
+            return await self._pipeline.authenticate(call)
+        except Refusal:
+            await self._strangers.hold()
+            raise
+
+    def _admit(self, caller: Caller, context: Context, *, stream: bool) -> Place:
+        place = self._callers.admit(caller.username, stream=stream)
+        # Not when the method has ended, but when its answer has left too: who does not take it keeps the place.
+        context.add_done_callback(place.leave)  # type: ignore[arg-type]  # the stub's callback takes no argument
+        return place
+
+    async def _message(self, place: Place, context: Context) -> bytes:
+        size = self._limits.message_bytes
+        try:
+            held = await self._messages.wait_for(place.hold(size))
+        except TimeoutError:
+            raise limited(f"the caller has {self._limits.bytes_per_caller} bytes of messages under way") from None
+        message = await self._first(context)
+        place.release(held - min(held, len(message)))
+        return message
+
+    async def _first(self, context: Context) -> bytes:
+        try:
+            message = await self._messages.wait_for(context.read())
+        except TimeoutError:
+            seconds = self._limits.message_seconds
+            raise Refusal(Reason.InvalidRequest, f"the call's message did not come within {seconds:g} s") from None
+        if not isinstance(message, bytes):
+            raise Refusal(Reason.InvalidRequest, "the call has no message")
+        return message
+
+    def _open_unary(self, name: str, handler: _Handler, parse: _Parse) -> Any:  # noqa: ANN401 - as above
+        handle: Any = handler.unary_unary
+        room = _Room(self._limits.open_calls)
+
+        async def answer(_: object, context: Context) -> object:
+            return await handle(await self._let_in(name, room, context, parse), context)
+
+        return answer
+
+    def _open_stream(self, name: str, handler: _Handler, parse: _Parse) -> Any:  # noqa: ANN401 - as above
+        handle: Any = handler.stream_stream or handler.unary_stream
+        generates = inspect.isasyncgenfunction(handle)
+        room = _Room(self._limits.open_calls)
+        only_message = None if handler.request_streaming else parse
+
+        async def answer(messages: AsyncIterable[Any], context: Context) -> None:
+            request = await self._let_in(name, room, context, only_message) or messages
+            if not generates:
+                await handle(request, context)
+                return
+            try:
+                async for response in handle(request, context):
+                    await context.write(response)
+            except DecodeError:
+                await self._refuse(name, context, malformed(name))
+
+        return answer
+
+    async def _let_in(self, name: str, room: "_Room", context: Context, parse: _Parse | None) -> Message | None:
+        """Let in a call that needs no token, and read its message if it has but one."""
+        try:
+            room.enter(context)
+            return None if parse is None else _parsed(name, parse, await self._first(context))
+        except Refusal as refusal:
+            return await self._refuse(name, context, refusal)
+
+    async def _refuse(self, name: str, context: Context, refusal: Refusal) -> NoReturn:
+        async with self._edge.serving(name, context):
+            raise refusal
+        raise AssertionError("a refused call went on")
+
+
+class _Room:
+    """Bounds the open calls of a method that needs no token."""
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._open = 0
+
+    def enter(self, context: Context) -> None:
+        """Count a call in; Refusal if there are too many."""
+        if self._open >= self._size:
+            raise limited(f"{self._open} such calls are open, all callers' taken together")
+        self._open += 1
+        context.add_done_callback(self._leave)  # type: ignore[arg-type]  # as in _admit
+
+    def _leave(self, _: object) -> None:
+        self._open -= 1
+
+
+class _Brake:
+    """Answers so many in a second at once, and the others after a while."""
+
+    def __init__(self) -> None:
+        self._left = float(_STRANGERS_PER_SECOND)
+        self._since = time.monotonic()
+
+    async def hold(self) -> None:
+        """Wait if there were too many just now."""
+        now = time.monotonic()
+        self._left = min(_STRANGERS_PER_SECOND, self._left + (now - self._since) * _STRANGERS_PER_SECOND)
+        self._since = now
+        if self._left >= 1:
+            self._left -= 1
+        else:
+            await asyncio.sleep(_STRANGERS_WAIT)
+
+
+def _parsed(name: str, parse: _Parse, message: bytes) -> Message:
+    try:
+        return parse(message)
+    except DecodeError:
+        raise malformed(name) from None
