@@ -38,7 +38,6 @@ MINIMUM_STALE_AFTER = timedelta(hours=2)
 MINIMUM_INTERVAL = timedelta(minutes=1)
 
 _ENFORCED = Mark(Effect.ENFORCED)
-_RECORDED = Mark(Effect.RECORDED)
 
 _REPLICA_PATTERN = rf"^arn:aws[a-z-]*:kms:{REGION_PATTERN}:[0-9]{{12}}:key/mrk-[A-Za-z0-9]{{1,60}}$"
 _ENDPOINT_PATTERN = r"^https?://([A-Za-z0-9.-]{1,200}|\[[0-9A-Fa-f:]{2,39}\])(:[0-9]{1,5})?/?$"
@@ -223,10 +222,25 @@ class RateLimit(Model):
 
     signatures_per_second: Annotated[
         int,
-        _RECORDED,
-        Field(ge=1, le=100_000, description="Signatures per second, over all replicas of the signer."),
+        _ENFORCED,
+        Field(
+            ge=1,
+            le=100_000,
+            description="Signatures per second, over all replicas of the signer; beyond it calls are refused at once.",
+        ),
     ]
-    burst: Annotated[int | None, _RECORDED, Field(ge=1, le=100_000, description="Signatures at once.")] = None
+    burst: Annotated[
+        int | None,
+        _ENFORCED,
+        Field(
+            ge=1,
+            le=100_000,
+            description=(
+                "Signatures at once after a pause, over all replicas, each of which can make one; "
+                "signaturesPerSecond if unset."
+            ),
+        ),
+    ] = None
 
 
 class Acknowledgement(Model):
