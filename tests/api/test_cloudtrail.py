@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from byok_api.audit import cloudtrail
 from byok_api.audit.cloudtrail import Damage, NotCloudTrailError, key_family, read_events, sign_event
-from tests.support.cloudtrail import KEY, OWNER, SIGNER, sign
+from tests.support.cloudtrail import CALLER, KEY, OWNER, SIGNER, sign
 
 
 def _pieces(content: bytes, size: int) -> Iterator[bytes]:
@@ -99,8 +99,25 @@ def test_json_that_is_no_log_file_is_told_apart(content: str) -> None:
 
 def test_a_signature_is_read_from_its_event() -> None:
     assert sign_event(sign("req", 1_800_000_000)) == (
-        "req", "event-req", OWNER, 1_800_000_000.0, KEY, "", SIGNER
+        "req", "event-req", OWNER, 1_800_000_000.0, KEY, "", SIGNER, "AROAIOSFODNN7EXAMPLE"
     )  # fmt: skip
+
+
+ACTORS = [
+    ({"type": "AWSAccount", "principalId": "AROA1:s", "accountId": CALLER}, f"AWSAccount AROA1:s {CALLER}", "AROA1"),
+    ({"type": "AWSService", "invokedBy": "s3.amazonaws.com"}, "AWSService s3.amazonaws.com", ""),
+    ({"type": "Unknown", "arn": "arn:x"}, "arn:x", "arn:x"),
+    (None, "", ""),
+]
+
+
+@pytest.mark.parametrize(("identity", "principal", "actor"), ACTORS)
+def test_who_called_is_told_for_people_and_for_comparison(
+    identity: dict[str, str] | None, principal: str, actor: str
+) -> None:
+    event = sign_event(sign("req", 1, userIdentity=identity))
+    assert event is not None
+    assert (event.principal, event.actor) == (principal, actor)
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,7 @@
 """Attempts and events are paired by request id, each once; excuses are set against signatures without record."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import pytest
@@ -31,7 +31,7 @@ def attempted(request_id: str = "r1", number: int = 0, **changes: Any) -> Attemp
 
 
 def event(request_id: str = "r1", event_id: str = "e1", **changes: Any) -> SignEvent:  # noqa: ANN401 - any field
-    return SignEvent(request_id, event_id, OWNER, T, KEY, "", "arn:aws:iam::111122223333:role/signer")._replace(
+    return SignEvent(request_id, event_id, OWNER, T, KEY, "", "arn:aws:sts::1:assumed-role/signer/1", "AROA1")._replace(
         **changes
     )
 
@@ -113,6 +113,7 @@ _EVENTS = st.lists(
         key_arn=_KEYS,
         error=st.sampled_from(["", "AccessDenied"]),
         principal=st.just("p"),
+        actor=st.just("AROA1"),
     ),
     unique_by=lambda found: found[:3],
     max_size=12,
@@ -168,9 +169,9 @@ def test_each_attempt_and_each_event_is_judged_at_most_once(attempts: list[Attem
 
 
 def _explained(
-    events: Sequence[SignEvent], excuses: Sequence[Excuse]
+    events: Sequence[SignEvent], excuses: Sequence[Excuse], actors: Collection[str] = ()
 ) -> list[tuple[SignEvent, tuple[Excuse, ...], bool]]:
-    return list(explain(sorted(events, key=lambda e: (e.key_arn, e.time)), sorted(excuses)))
+    return list(explain(sorted(events, key=lambda e: (e.key_arn, e.time)), sorted(excuses), actors))
 
 
 def test_an_excuse_explains_a_signature_of_its_key_and_time() -> None:
@@ -187,6 +188,12 @@ def test_an_unknown_attempt_may_have_signed_from_its_intent_on() -> None:
         True,
         False,
     ]
+
+
+def test_what_another_than_the_signers_signed_has_no_excuse() -> None:
+    intent = intent_without_outcome("a/7", T, KEY)
+    found = _explained([event(actor="AIDA2"), event(event_id="e2")], [intent], actors={"AROA1"})
+    assert [(could_be, explained) for _, could_be, explained in found] == [((), False), ((intent,), True)]
 
 
 def test_one_excuse_explains_one_signature_and_could_be_either() -> None:

@@ -12,6 +12,8 @@ from byok_api.audit.reconciliation import Attempted, Excuse, ExcuseKind, Judgeme
 LISTED_LIMIT = 1000
 """Findings of each class that are listed, the earliest; further ones are only counted."""
 REGIONS_LIMIT = 1000
+ACTORS_LIMIT = 10_000
+"""Roles that are remembered to have signed what has a record."""
 _SLACK = 3600.0
 """Seconds around a period within which the counterparts of what lies in it are looked for."""
 
@@ -170,11 +172,15 @@ class Reconciler:
         self._families = {key_family(key) for key in keys}
         self._coverage = coverage
         self._period = period
+        self.actors: set[str] = set()
+        """Who made the signatures that have a record."""
         self.result = Reconciliation()
 
     def take(self, judgement: Judgement) -> SignEvent | None:
         """Count a judgement; gives back a signature without record, for which an excuse is to be found."""
         verdict, attempt, event = judgement
+        if verdict is Verdict.AGREES and event is not None and len(self.actors) < ACTORS_LIMIT:
+            self.actors.add(event.actor)
         if attempt is None:
             return self._without_record(event) if event is not None else None
         if not self._period.holds(attempt.time):

@@ -45,6 +45,9 @@ class SignEvent(NamedTuple):
     error: str
     """Empty for a signature. A dry run carries `DryRunOperationException`."""
     principal: str
+    """Who called, as people read it."""
+    actor: str
+    """Who called, without the session: the unique id of the role or user, the same in both accounts' events."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,8 +106,15 @@ def sign_event(event: Event) -> SignEvent | None:
         time=parse_time(event.get("eventTime")),
         key_arn=_key_arn(event, identity),
         error=_text(event, "errorCode"),
-        principal=_text(identity, "arn") or _text(identity, "invokedBy") or _text(identity, "type"),
+        principal=_principal(identity),
+        actor=_text(identity, "principalId").partition(":")[0] or _text(identity, "arn"),
     )
+
+
+def _principal(identity: Event) -> str:
+    # In the key owner's account, a caller of another account has no ARN (AWS KMS Developer Guide, on log entries).
+    names = (_text(identity, name) for name in ("type", "principalId", "accountId", "invokedBy"))
+    return _text(identity, "arn") or " ".join(filter(None, names))
 
 
 def _text(fields: Event, name: str) -> str:

@@ -6,7 +6,7 @@ than a group in memory; who sorts, and where, is the caller's business.
 
 import heapq
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from enum import StrEnum
 from itertools import chain
 from typing import NamedTuple, TypeVar
@@ -220,31 +220,51 @@ def _same_key(attempt: Attempted, event: SignEvent) -> bool:
 
 
 def explain(
-    events: Iterable[SignEvent], excuses: Iterable[Excuse]
+    events: Iterable[SignEvent], excuses: Iterable[Excuse], actors: Collection[str]
 ) -> Iterator[tuple[SignEvent, tuple[Excuse, ...], bool]]:
     """Set excuses against signatures without record, both sorted by key family and time.
 
     Gives each signature with some of the excuses that it could be, and whether one is left for it: each excuse is good
-    for one signature, and as many find one as can (the one that ends first is taken).
+    for one signature, and as many find one as can (the one that ends first is taken). Signatures of others than
+    `actors` have none, unless nobody is known: what a signer lost, a signer made.
     """
-    waiting = iter(excuses)
-    upcoming = next(waiting, None)
-    family, free, near = None, list[tuple[float, str]](), list[tuple[float, Excuse]]()
+    lot = _Lot(excuses)
     for event in events:
-        if key_family(event.key_arn) != family:
-            family, free, near = key_family(event.key_arn), [], []
-        while upcoming and (upcoming.family, upcoming.start) <= (family, event.time):
-            if upcoming.family == family:
-                heapq.heappush(free, (upcoming.end, upcoming.audit_id))
-                heapq.heappush(near, (upcoming.end, upcoming))
-            upcoming = next(waiting, None)
-        while free and free[0][0] < event.time:
-            heapq.heappop(free)
-        while near and near[0][0] < event.time:
-            heapq.heappop(near)
-        could_be = tuple(excuse for _, excuse in sorted(near[:COULD_BE_LIMIT]))
-        if free:
-            heapq.heappop(free)
-            yield event, could_be, True
+        if actors and event.actor not in actors:
+            yield event, (), False
         else:
-            yield event, could_be, False
+            lot.go_to(key_family(event.key_arn), event.time)
+            yield event, lot.near(), lot.take()
+
+
+class _Lot:
+    """The excuses of one key around one moment, both going on."""
+
+    def __init__(self, excuses: Iterable[Excuse]) -> None:
+        self._waiting = iter(excuses)
+        self._next = next(self._waiting, None)
+        self._family = ""
+        self._free: list[tuple[float, str]] = []
+        self._near: list[tuple[float, Excuse]] = []
+
+    def go_to(self, family: str, time: float) -> None:
+        if family != self._family:
+            self._family, self._free, self._near = family, [], []
+        while self._next and (self._next.family, self._next.start) <= (family, time):
+            if self._next.family == family:
+                heapq.heappush(self._free, (self._next.end, self._next.audit_id))
+                heapq.heappush(self._near, (self._next.end, self._next))
+            self._next = next(self._waiting, None)
+        while self._free and self._free[0][0] < time:
+            heapq.heappop(self._free)
+        while self._near and self._near[0][0] < time:
+            heapq.heappop(self._near)
+
+    def near(self) -> tuple[Excuse, ...]:
+        return tuple(excuse for _, excuse in sorted(self._near[:COULD_BE_LIMIT]))
+
+    def take(self) -> bool:
+        if not self._free:
+            return False
+        heapq.heappop(self._free)
+        return True

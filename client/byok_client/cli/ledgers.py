@@ -22,9 +22,9 @@ PRAGMA synchronous = OFF;
 PRAGMA temp_store = FILE;
 PRAGMA cache_size = -32768;
 CREATE TABLE attempts (request_id, audit_id, number, outcome, time, key_arn);
-CREATE TABLE events (request_id, event_id, account, time, key_arn, error, principal);
+CREATE TABLE events (request_id, event_id, account, time, key_arn, error, principal, actor);
 CREATE TABLE excuses (family, start, end, audit_id, number, kind, time, key_arn);
-CREATE TABLE unmatched (family, request_id, event_id, account, time, key_arn, error, principal);
+CREATE TABLE unmatched (family, request_id, event_id, account, time, key_arn, error, principal, actor);
 CREATE TABLE intents (writer, sequence, time, key_arn, PRIMARY KEY (writer, sequence)) WITHOUT ROWID;
 BEGIN;
 """
@@ -46,9 +46,9 @@ class Ledger:
         self._overflowed = False
         self._batches: dict[str, list[Sequence[_Value]]] = {
             "INSERT INTO attempts VALUES (?, ?, ?, ?, ?, ?)": [],
-            "INSERT INTO events VALUES (?, ?, ?, ?, ?, ?, ?)": [],
+            "INSERT INTO events VALUES (?, ?, ?, ?, ?, ?, ?, ?)": [],
             "INSERT INTO excuses VALUES (?, ?, ?, ?, ?, ?, ?, ?)": [],
-            "INSERT INTO unmatched VALUES (?, ?, ?, ?, ?, ?, ?, ?)": [],
+            "INSERT INTO unmatched VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)": [],
         }
         self._attempts, self._events, self._excuses, self._unmatched = self._batches
 
@@ -143,16 +143,14 @@ class Ledger:
         return self._database.execute(query)
 
     def _packed(self, event: SignEvent) -> Sequence[_Value]:
-        number = self._names.number
-        request_id, event_id, account, time, key_arn, error, principal = event
-        return request_id, event_id, number(account), time, number(key_arn), number(error), number(principal)
+        request_id, event_id, account, time, *texts = event
+        return request_id, event_id, self._names.number(account), time, *map(self._names.number, texts)
 
     def _unpacked(self, row: Sequence[_Value]) -> SignEvent:
+        request_id, event_id, account, time, *texts = row
         text = self._names.text
-        request_id, event_id, account, time, key_arn, error, principal = row
-        return SignEvent(
-            str(request_id), str(event_id), text(account), float(time), text(key_arn), text(error), text(principal)
-        )
+        key_arn, error, principal, actor = map(text, texts)
+        return SignEvent(str(request_id), str(event_id), text(account), float(time), key_arn, error, principal, actor)
 
 
 class _Names:

@@ -118,7 +118,7 @@ def _compare(ledger: Ledger, reconciler: Reconciler) -> Reconciliation:
             ledger.add_unmatched(event)
     for excuse in ledger.excuses():
         reconciler.take_excuse(excuse)
-    for event, could_be, explainable in explain(ledger.unmatched(), ledger.excuses()):
+    for event, could_be, explainable in explain(ledger.unmatched(), ledger.excuses(), reconciler.actors):
         reconciler.take_explained(event, could_be, explainable=explainable)
     return reconciler.result
 

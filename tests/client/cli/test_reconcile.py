@@ -231,6 +231,26 @@ def test_a_record_that_is_there_twice_counts_once(cli: Cli, tmp_path: Path) -> N
     assert (ended.status, ended.document["matched"], ended.document["trail"]["leftOut"]) == (1, 1, 2)
 
 
+SAMPLE = [
+    INTENT,
+    outcome(("00000001-46cf-48b9-be99-bf2ebc9ab9fb", "signed"), intent=1),
+    INTENT,
+    outcome((None, "unknown"), ("00000002-46cf-48b9-be99-bf2ebc9ab9fb", "signed"), intent=3),
+    INTENT,
+    outcome(("00000004-46cf-48b9-be99-bf2ebc9ab9fb", "signed")),
+]
+
+
+@pytest.mark.parametrize("form", ["text", "json"])
+def test_cloudtrails_folders_are_read_as_they_lie_in_the_bucket(
+    cli: Cli, tmp_path: Path, form: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(DATA)
+    trail = write_trail(tmp_path / "audit.jsonl", SAMPLE)
+    ended = cli("audit", "reconcile", trail, "--cloudtrail", "AWSLogs", "-o", form)
+    assert (ended.status, ended.out) == (1, (DATA / f"reconciled.{form}").read_text())
+
+
 def _packed(text: str) -> bytes:
     return gzip.compress(text.encode(), mtime=0)
 
