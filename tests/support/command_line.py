@@ -1,10 +1,14 @@
 """What a run of `byokctl` looks like to a test."""
 
 import json
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+BYOKCTL = (sys.executable, "-m", "byok_client.cli")
+"""The command as a process of its own."""
 
 
 @dataclass(frozen=True)

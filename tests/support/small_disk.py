@@ -2,15 +2,12 @@
 
 import shlex
 import subprocess
-import sys
 from functools import cache
 from pathlib import Path
 
 import pytest
 
-from tests.support.command_line import Ended
-
-BYOKCTL = (sys.executable, "-m", "byok_client.cli")
+from tests.support.command_line import BYOKCTL, Ended
 
 
 @cache

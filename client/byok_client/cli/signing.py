@@ -197,7 +197,8 @@ def _report(done: Sequence[_Done], ended_by: Exit | None) -> Report:
         counts[item.state] += 1
     exits = [exit_of(item.refusal) for item in done if item.refusal is not None]
     summary = ", ".join(f"{count} {state}" for state, count in counts.items() if count)
-    text = [line for item in done for line in _lines(item)]
+    # What failed stands last, where it is seen.
+    text = [line for item in sorted(done, key=lambda item: item.state == "failed") for line in _lines(item)]
     return Report(
         {"files": [_document(item) for item in done], "summary": counts},
         [*text, Line(summary)] if len(done) > 1 else text,

@@ -9,9 +9,10 @@ import pytest
 
 from byok_client import Verdict
 from byok_client.verification import verify_asset
+from tests.support.command_line import BYOKCTL
 from tests.support.fake_signer import FakeSigner
 from tests.support.media import MEDIA
-from tests.support.small_disk import BYOKCTL, SmallDisk
+from tests.support.small_disk import SmallDisk
 
 AI = ("-m", "ai_generated=true")
 KIB = 1024

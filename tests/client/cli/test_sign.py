@@ -2,10 +2,11 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
-import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ import pytest
 from byok_api.errors import Reason, Refusal
 from byok_client import Verdict, VerificationResult
 from byok_client.verification import verify_asset
-from tests.support.command_line import Cli, names_below
+from tests.support.command_line import BYOKCTL, Cli, names_below
 from tests.support.fake_signer import FakeSigner
 from tests.support.pki import trust_anchor
 
@@ -84,7 +85,7 @@ def test_progress_is_shown_on_a_terminal_only(cli: Cli, shoot: Path) -> None:
     arguments = ["sign", str(shoot), "-r", "photo", "--in-place", *AI]
     assert cli(*arguments).err == ""
     terminal, stderr = os.openpty()
-    subprocess.run([sys.executable, "-m", "byok_client.cli", *arguments], stderr=stderr, check=True)
+    subprocess.run([*BYOKCTL, *arguments], stderr=stderr, check=True)
     os.close(stderr)
     with open(terminal, "rb", buffering=0) as shown:  # noqa: PTH123 - a descriptor
         assert b"signing" in shown.read(4096)
@@ -210,16 +211,48 @@ def test_a_missing_address_is_wrong_usage(cli: Cli, photo: Path, monkeypatch: py
     assert (ended.status, "BYOK_SIGNER_ADDRESS is not set" in ended.err) == (2, True)
 
 
-def test_ctrl_c_leaves_every_file_as_it_was_and_exits_130(shoot: Path, environment: FakeSigner) -> None:
+@pytest.mark.parametrize(
+    ("number", "status", "words"),
+    [(signal.SIGINT, 130, "byokctl: interrupted\n"), (signal.SIGTERM, 143, "byokctl: terminated\n")],
+)
+def test_ctrl_c_and_sigterm_leave_every_file_as_it_was_and_have_a_status_each(
+    number: signal.Signals, status: int, words: str, shoot: Path, environment: FakeSigner
+) -> None:
     environment.held = threading.Event()
     before = {name: (shoot / name).read_bytes() for name in names_below(shoot)}
-    command = [sys.executable, "-m", "byok_client.cli", "sign", str(shoot), "-r", "photo", "--in-place", *AI]
+    command = [*BYOKCTL, "sign", str(shoot), "-r", "photo", "--in-place", *AI]
     process = subprocess.Popen(
         [*command, "-o", "json"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ
     )
     assert environment.asked.wait(30)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     out, err = process.communicate(timeout=30)
-    assert (process.returncode, "Traceback" in err, "byokctl: interrupted\n" in err) == (130, False, True)
+    assert (process.returncode, err) == (status, words)
     assert json.loads(out)["summary"]["interrupted"] == 2
     assert {name: (shoot / name).read_bytes() for name in names_below(shoot)} == before
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_ends_the_wait_for_a_signer_that_is_not_there(
+    number: signal.Signals, status: int, photo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BYOK_SIGNER_ADDRESS", f"unix:{tmp_path}/nobody.sock")
+    command = [*BYOKCTL, "sign", str(photo), "-r", "photo", "--in-place", "--timeout", "600", *AI]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=os.environ)
+    while not _heeds_sigterm(process):
+        assert process.poll() is None
+        time.sleep(0.02)
+    process.send_signal(number)
+    out, _ = process.communicate(timeout=30)
+    assert (process.returncode, out) == (status, f"interrupted {photo}\n")
+
+
+def _heeds_sigterm(process: subprocess.Popen[str]) -> bool:
+    caught = re.findall(r"SigCgt:\s*([0-9a-f]+)", Path(f"/proc/{process.pid}/status").read_text())[0]
+    return bool(int(caught, 16) & 1 << (signal.SIGTERM - 1))
+
+
+def test_what_failed_is_told_last(cli: Cli, shoot: Path) -> None:
+    (shoot / "a.jpg").write_bytes(b"no jpeg")
+    lines = cli("sign", shoot, "-r", "photo", "--in-place", *AI).out.splitlines()
+    assert [line.split()[0] for line in lines if not line.startswith(" ")] == ["signed", "failed", "1"]
