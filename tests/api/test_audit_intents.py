@@ -104,6 +104,11 @@ def test_intents_are_listed_and_followed_in_bounded_memory(monkeypatch: pytest.M
     assert unsettled(report)[:: INTENTS_LIMIT - 1] == [(2, "signer-a/1"), (1001, "signer-a/1000")]
 
 
+def test_what_was_settled_long_ago_and_is_settled_again_is_still_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(intents_module, "FOLLOWED_LIMIT", 1)
+    assert verdict(sealed(INTENT, settling(1), INTENT, settling(3), settling(1))) == [("IntentMissing", 6)]
+
+
 def test_an_outcome_names_an_intent_before_it() -> None:
     line, _ = seal(settling(5), Head("signer-a", 4, "ab" * 32), time=TIME)
     assert verdict([line]) == [("NotARecord", 1), ("ChainStartMissing", 1)]

@@ -2,6 +2,7 @@ import asyncio
 import os
 import resource
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
@@ -14,7 +15,7 @@ from byok_api.audit import AuditId, AuditRecord, ChainReport, bounded_lines, rea
 from byok_api.errors import Reason, Refusal
 from byok_signer.audit import FileAuditSink, read_head
 from byok_signer.audit import sinks as sinks_module
-from tests.support.trails import REFUSED, SIGNED, trail
+from tests.support.trails import INTENT, REFUSED, SIGNED, trail
 
 FRAGMENT = trail(1)[0][1][:100]
 
@@ -248,6 +249,33 @@ asyncio.run(main())
     assert {line for line in told if line.endswith(b"\n")} <= kept
 
 
+def test_a_signer_killed_while_kms_signs_leaves_an_intent_without_outcome(path: Path) -> None:
+    code = """
+import asyncio, pathlib, sys
+from byok_signer.audit import FileAuditSink
+from tests.support.trails import INTENT
+async def main():
+    sink = FileAuditSink(pathlib.Path(sys.argv[1]))
+    print(await sink.append(INTENT), flush=True)
+    await asyncio.Event().wait()  # for the answer of KMS
+asyncio.run(main())
+"""
+    with subprocess.Popen(
+        [sys.executable, "-c", code, str(path)], stdout=subprocess.PIPE, cwd=Path(__file__).parents[2]
+    ) as signer:
+        assert signer.stdout is not None
+        told = signer.stdout.readline().decode().strip()
+        signer.send_signal(signal.SIGKILL)
+    asyncio.run(run_once(path))
+    report = verified(path)
+    assert (report.intact, report.intent_count, [str(intent.id) for intent in report.intents]) == (True, 1, [told])
+
+
+async def test_the_head_of_what_was_appended_is_that_records(sink: FileAuditSink, path: Path) -> None:
+    heads = await asyncio.gather(*(sink.append_head(INTENT) for _ in range(20)))
+    assert heads == [record.head for record in records(path)[1:]]
+
+
 @pytest.mark.parametrize(
     ("place", "message"),
     [
@@ -256,11 +284,21 @@ asyncio.run(main())
         ("folder", "cannot be opened for writing: Is a directory"),
         ("/proc/audit.jsonl", "cannot be opened for writing"),
         ("/dev/full", "is not a regular file"),
+        ("pipe", "is not a regular file"),
+        ("socket", "cannot be opened for writing: No such device"),
+        ("loop", "cannot be opened for writing: Too many levels of symbolic links"),
+        ("dangling", "cannot be opened for writing: No such file"),
+        ("x" * 300, "cannot be opened for writing: File name too long"),
     ],
 )
 def test_a_place_that_holds_no_audit_file_is_refused(tmp_path: Path, place: str, message: str) -> None:
     (tmp_path / "file").touch()
     (tmp_path / "folder").mkdir()
+    (tmp_path / "loop").symlink_to("loop")
+    (tmp_path / "dangling").symlink_to("missing/audit.jsonl")
+    os.mkfifo(tmp_path / "pipe")
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(tmp_path / "socket"))
     assert message in refused(tmp_path / place)
 
 
