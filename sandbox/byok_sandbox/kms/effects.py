@@ -62,7 +62,7 @@ def _altered(fault: Fault, answer: web.Response) -> web.Response:
         case Truncate():
             return _Truncated.of(answer)
         case Garbage():
-            return _with_body(answer, b"\x00garbage")
+            return web.Response(body=b"\x00garbage", headers=_headers_of(answer))
         case GatewayAnswer() | Reset() | Hang():
             return _instead_of_an_answer(fault)
         case _:

@@ -54,6 +54,12 @@ class KmsEmulator:
         self._listen = (host, port)
         self._runner: web.AppRunner | None = None
 
+    @property
+    def connections(self) -> int:
+        """How many connections are open."""
+        server = self._runner.server if self._runner else None
+        return len(server.connections) if server else 0
+
     async def start(self) -> None:
         """Listen; calls of KMS wait until moto is loaded, a second or two more. OSError if the address is taken."""
         application = web.Application(client_max_size=BODY_LIMIT)
