@@ -7,6 +7,7 @@ checks and reflection need no token, and are bounded for all callers together.
 
 import asyncio
 import inspect
+import math
 import time
 from collections.abc import AsyncIterable, Awaitable, Callable
 from typing import Any, NoReturn, TypeAlias
@@ -25,10 +26,12 @@ from byok_signer.streams import OpenStream, Write
 from byok_signer.work import Call
 
 _OURS = "/byok.signer.v1."
-_STRANGERS_PER_SECOND = 100
-"""Calls refused before their caller was known that are answered at once; the others wait."""
-_STRANGERS_WAIT = 0.5
-"""Seconds. Who waits sends no more meanwhile, and takes no time from others."""
+_STRANGERS_PER_SECOND = 200
+"""Calls refused before their caller was known that are answered; of more, each waits for its turn."""
+_STRANGERS_AT_ONCE = 50
+"""That are answered without waiting, after a pause."""
+_STRANGERS_WAIT = 5.0
+"""Seconds at most. Who waits for an answer sends no more meanwhile, and takes no time from others."""
 
 _Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 _Parse: TypeAlias = Callable[[bytes], Message]
@@ -219,21 +222,19 @@ class _Room:
 
 
 class _Brake:
-    """Answers so many in a second at once, and the others after a while."""
+    """Lets things pass one after the other, evenly: those that pass together would hold others up together."""
 
     def __init__(self) -> None:
-        self._left = float(_STRANGERS_PER_SECOND)
-        self._since = time.monotonic()
+        self._turn = -math.inf
 
     async def hold(self) -> None:
-        """Wait if there were too many just now."""
+        """Wait for a turn."""
         now = time.monotonic()
-        self._left = min(_STRANGERS_PER_SECOND, self._left + (now - self._since) * _STRANGERS_PER_SECOND)
-        self._since = now
-        if self._left >= 1:
-            self._left -= 1
-        else:
-            await asyncio.sleep(_STRANGERS_WAIT)
+        self._turn = max(self._turn, now - _STRANGERS_AT_ONCE / _STRANGERS_PER_SECOND) + 1 / _STRANGERS_PER_SECOND
+        if self._turn > now:
+            # A turn that nobody waits for that long is nobody's.
+            self._turn = min(self._turn, now + _STRANGERS_WAIT)
+            await asyncio.sleep(self._turn - now)
 
 
 def _parsed(name: str, parse: _Parse, message: bytes) -> Message:
