@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 EVENT_LIMIT = 2 * 1024 * 1024
@@ -22,6 +23,7 @@ _SEPARATORS = re.compile(r"[\s,]*")
 _STRUCTURE = re.compile(r'\\.|["{}\[\]]', re.DOTALL)
 _TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{1,9})?Z")
 _KEY = re.compile(r"arn:[a-z-]+:kms:[a-z0-9-]+:\d{12}:key/[A-Za-z0-9-]{1,128}")
+_NO_TIME = "eventTime is not a time in UTC"
 _CUT_OFF = 16
 """Characters before the end within which a fault may be the end's: a literal or an escape that is cut off."""
 
@@ -65,12 +67,20 @@ class NotCloudTrailError(ValueError):
 
 def parse_time(text: object) -> float:
     """Read an `eventTime` as seconds since the epoch; ValueError if it is none."""
+    if type(text) is not str:
+        raise ValueError(_NO_TIME)
+    return _seconds(text)
+
+
+# Events come in the order of their times, more or less.
+@lru_cache(maxsize=1024)
+def _seconds(text: str) -> float:
     try:
-        if type(text) is str and _TIME.fullmatch(text):
+        if _TIME.fullmatch(text):
             return datetime.fromisoformat(text).timestamp()
     except ValueError:
         pass
-    raise ValueError("eventTime is not a time in UTC")
+    raise ValueError(_NO_TIME)
 
 
 def key_family(key_arn: str) -> str:

@@ -137,15 +137,15 @@ def join(attempts: Iterable[Attempted], events: Iterable[SignEvent]) -> Iterator
             yield from _judge(tried, [])
             tried = next(left, None)
         elif found[0].request_id < tried[0].request_id:
-            yield from _judge([], _one_account(found))
+            yield from _unrecorded(_one_account(found))
             found = next(right, None)
         else:
             yield from _judge(tried, _one_account(found))
             tried, found = next(left, None), next(right, None)
-    for rest in chain([tried or []], left):
+    for rest in chain([tried] if tried else [], left):
         yield from _judge(rest, [])
-    for others in chain([found or []], right):
-        yield from _judge([], _one_account(others))
+    for others in chain([found] if found else [], right):
+        yield from _unrecorded(_one_account(others))
 
 
 def _groups(rows: Iterable[_Row]) -> Iterator[list[_Row]]:
@@ -156,7 +156,7 @@ def _groups(rows: Iterable[_Row]) -> Iterator[list[_Row]]:
             yield group
             group = []
         # An event is named by its id, an attempt by record and number.
-        if not group or row[:3] != group[-1][:3]:
+        if not group or row[1] != group[-1][1] or row[2] != group[-1][2]:
             group.append(row)
     if group:
         yield group
@@ -167,15 +167,20 @@ def _one_account(events: list[SignEvent]) -> list[SignEvent]:
     if len(events) == 1:
         return events
     accounts = Counter(event.account for event in events)
-    account = max(sorted(accounts), key=accounts.__getitem__, default="")
+    account = max(sorted(accounts), key=accounts.__getitem__)
     return [event for event in events if event.account == account]
+
+
+def _unrecorded(found: list[SignEvent]) -> Iterator[Judgement]:
+    return (Judgement(Verdict.NO_RECORD, None, event) for event in found if not event.error)
 
 
 def _judge(tried: list[Attempted], found: list[SignEvent]) -> Iterator[Judgement]:
     """Pair the attempts and the events of one request id: first the signatures that agree in their key."""
-    if tried and not tried[0].request_id:
+    if not tried[0].request_id:
         yield from (Judgement(Verdict.NO_REQUEST_ID, attempt, None) for attempt in tried)
-        tried = []
+        yield from _unrecorded(found)
+        return
     made = [event for event in found if not event.error]
     refused = [event for event in found if event.error]
     disputed = []
@@ -193,8 +198,7 @@ def _judge(tried: list[Attempted], found: list[SignEvent]) -> Iterator[Judgement
         for attempt in tried:
             if attempt.outcome == outcome and (outcome is Outcome.UNKNOWN or made):
                 yield _judged(attempt, made, refused)
-    for event in made:
-        yield Judgement(Verdict.NO_RECORD, None, event)
+    yield from _unrecorded(made)
 
 
 _VERDICTS = {
