@@ -9,7 +9,8 @@ has in these places what the checks demand of them, would pass every check too, 
 * instanceID: as many printable characters of ASCII;
 * title: the one encoding of a text that is neither empty nor too long.
 
-So claims with an icon, or with references that repeat the manifest's name, are not kept.
+So claims with an icon, or with references that repeat the manifest's name, are not kept; nor are very long ones, for
+the sake of memory.
 """
 
 import re
@@ -33,6 +34,9 @@ from byok_signer.guard.claim import (
 
 SHAPES_KEPT = 8
 """For each policy: of fresh and of edited content, of more than one client."""
+
+_SIZE_KEPT = 4096
+"""Bytes; some 35 assertions."""
 
 _UUID = re.compile(UUID.encode())
 _UUID_SIZE = 36
@@ -59,7 +63,11 @@ class Shape:
     @classmethod
     def of(cls, data: bytes, fields: Mapping[str, object], claim: Claim) -> Self | None:
         """Keep a claim that has passed, `data` being its encoding; None if it is of a kind that is not kept."""
-        if claim.icon is not None or not all(url.startswith(_RELATIVE) for url in _urls(fields)):
+        if (
+            len(data) > _SIZE_KEPT
+            or claim.icon is not None
+            or not all(url.startswith(_RELATIVE) for url in _urls(fields))
+        ):
             return None
         if not cast("str", fields["instanceID"]).isascii():
             return None

@@ -177,6 +177,11 @@ def test_the_shapes_kept_are_few_and_the_latest() -> None:
     assert [is_familiar(message, policy) for message in messages] == [False, *[True] * SHAPES_KEPT]
 
 
+def test_long_claims_are_not_kept_for_they_would_fill_the_memory() -> None:
+    message = more_created(*(f"c2pa.metadata__{number}" for number in range(1, 100)))(created_claim())
+    assert not is_familiar(message, taught(message))
+
+
 def test_a_claim_that_was_refused_is_never_familiar() -> None:
     policy, message = created_claim().policy, more_created("com.example.note")(created_claim())
     for _ in range(2):
