@@ -2,25 +2,30 @@
 
 import gzip
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from byok_api.audit import Attempt, AuditEvent, Kind, Outcome, TornLine, start_chain
+from byok_api.audit.agreement import Period
 from byok_client.cli import ledgers
+from byok_client.cli.reconciling import Question, reconcile
 from tests.support.cloudtrail import CALLER, KEY, OTHER_KEY, log_file, sign, with_key
 from tests.support.command_line import Cli, Ended
 from tests.support.trail_files import write_trail
-from tests.support.trails import SIGNED, TIME
+from tests.support.trails import REFUSED, SIGNED, TIME
 
 Run = Callable[..., Ended]
 DATA = Path(__file__).parent.parent.parent / "data" / "cloudtrail"
 START = TIME.timestamp()
 
 INTENT = AuditEvent(kind=Kind.INTENT, key_arn=KEY)
+REFUSED_WITH_KEY = replace(REFUSED, key_arn=KEY)
 OUTCOME = replace(SIGNED, key_arn=KEY, attempts=())
 
 
@@ -46,7 +51,7 @@ def run(cli: Cli, tmp_path: Path) -> Run:
     return reconcile
 
 
-def _counts(document: dict[str, Any]) -> dict[str, int]:
+def _counts(document: Mapping[str, Any]) -> dict[str, int]:
     classes = (name for name in document if isinstance(document[name], dict) and "count" in document[name])
     return {name: document[name]["count"] for name in classes if document[name]["count"]}
 
@@ -322,3 +327,56 @@ def test_intents_beyond_what_memory_holds_are_settled_too(run: Run, monkeypatch:
     ended = run([*intents, *outcomes], [sign(f"r{number}", START + 7) for number in range(1, 7)])
     assert (ended.status, ended.document["matched"], _counts(ended.document)) == (0, 6, {"intentsWithoutOutcome": 1})
     assert ended.document["intentsWithoutOutcome"]["listed"][0]["auditId"] == "signer-a/7"
+
+
+_REQUESTS = st.dictionaries(
+    st.integers(0, 30).map(str),
+    st.tuples(
+        st.sampled_from([None, "signed", "failed", "unknown"]),  # the record
+        st.sampled_from([None, "", "AccessDenied"]),  # the event, by its error code
+        st.sampled_from([KEY, OTHER_KEY]),  # the event's key
+        st.booleans(),  # whether CloudTrail delivers it twice
+    ),
+    max_size=12,
+)
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(requests=_REQUESTS, silent=st.integers(0, 3), crashed=st.integers(0, 3))
+def test_every_class_of_findings_is_the_naive_models(
+    tmp_path: Path, requests: dict[str, tuple[str | None, str | None, str, bool]], silent: int, crashed: int
+) -> None:
+    trail = [outcome((name, recorded)) for name, (recorded, *_) in requests.items() if recorded]
+    trail += [outcome((None, "unknown"))] * silent + [INTENT] * crashed + [REFUSED_WITH_KEY]
+    events = [sign("x", START + seconds, eventName="ListKeys", eventID=f"x{seconds}") for seconds in (-9, 9000)]
+    for name, (_, error, key, twice) in requests.items():
+        if error is not None:
+            events += [sign(name, START + 5, errorCode=error or None, **with_key(key))] * (1 + twice)
+    question = Question(
+        trails=[write_trail(tmp_path / "audit.jsonl", trail)],
+        cloudtrail=[log_file(tmp_path / "log.json.gz", events)],
+        keys=[],
+        period=Period(),
+        delay=900.0,
+    )
+    document = reconcile(question).document
+
+    def count(recorded: str | None, error: str | None, *keys: str) -> int:
+        found = [(r, e, k) for r, e, k, _ in requests.values() if not keys or k in keys]
+        return sum((r, e) == (recorded, error) for r, e, _ in found)
+
+    without_record = count(None, "", KEY)
+    assert _counts(document) == {
+        name: number
+        for name, number in {
+            "signaturesWithoutRecord": without_record,
+            "recordsWithoutEvent": count("signed", None),
+            "disagreements": count("signed", "AccessDenied") + count("signed", "", OTHER_KEY) + count("failed", ""),
+            "attemptsUnknown": silent + sum(recorded == "unknown" for recorded, *_ in requests.values()),
+            "intentsWithoutOutcome": crashed,
+        }.items()
+        if number
+    }
+    assert document["matched"] == count("signed", "", KEY)
+    assert document["otherKeys"] == count(None, "", OTHER_KEY)
+    assert document["signaturesWithoutRecord"]["explainable"] == min(without_record, silent + crashed)
