@@ -122,6 +122,17 @@ def test_records_are_written_though_their_event_loop_ends(path: Path) -> None:
     assert verified(path).records == 11
 
 
+def test_a_record_is_written_though_its_event_loop_was_stopped_at_once(path: Path) -> None:
+    sink, loop = FileAuditSink(path), asyncio.new_event_loop()
+    task = loop.create_task(sink.append(SIGNED))
+    loop.call_soon(loop.stop)
+    loop.run_forever()
+    asyncio.run(sink.close())
+    loop.run_until_complete(task)
+    loop.close()
+    assert verified(path).records == 2
+
+
 async def test_close_drains_and_then_refuses(path: Path) -> None:
     sink = FileAuditSink(path)
     tasks = [asyncio.create_task(sink.append(SIGNED)) for _ in range(100)]
