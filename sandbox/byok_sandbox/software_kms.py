@@ -158,6 +158,10 @@ class SoftwareKms:
             return Grantee(SIGNER)
         return Grantee(key.role_arn, session_tags(INSTALLATION, key.name), assumed_by=SIGNER)
 
+    async def calling_account(self, key: KeyHandle, *, timeout: float) -> str:  # noqa: ARG002 - the port's
+        """Name the account that this key's calls are charged to: 12 digits."""
+        return (key.role_arn or SIGNER).split(":")[4]
+
     async def close(self) -> None:
         """Do nothing: there are no connections."""
 

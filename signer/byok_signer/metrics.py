@@ -51,6 +51,12 @@ class Metrics:
         self._kms_seconds = _Children(
             self._histogram("kms_seconds", "What KMS was asked, retries included.", "operation", "outcome").labels
         )
+        self._kms_requests = _Children(
+            self._counter("kms_requests", "Requests to KMS and STS, each retry its own.", "operation", "outcome").labels
+        )
+        self._kms_request_seconds = _Children(
+            self._histogram("kms_request_seconds", "From a request to KMS or STS to its answer.", "operation").labels
+        )
         self._signatures = _Children(
             self._counter("signatures", "Signatures released, each verified and recorded.", "key", "recipe").labels
         )
@@ -85,6 +91,11 @@ class Metrics:
     def kms_called(self, operation: str, outcome: str, seconds: float) -> None:
         """Record what KMS was asked for one signature: `operation` is Sign, `outcome` ok or a Reason's name."""
         self._kms_seconds[operation, outcome].observe(seconds)
+
+    def kms_requested(self, operation: str, outcome: str, seconds: float) -> None:
+        """Record one request to KMS or STS, as `byok_signer.kms.client.Observe` is told of it."""
+        self._kms_requests[operation, outcome].inc()
+        self._kms_request_seconds[operation,].observe(seconds)
 
     def signed(self, key: ObjectName, recipe: ObjectName) -> None:
         """Count a signature that left the signer."""

@@ -13,7 +13,7 @@ from byok_api.references import KeyArn
 from byok_sandbox.owner import KEY_SPECS
 from byok_signer.kms.errors import KmsError
 from byok_signer.kms.port import KeyHandle, PublicKeyAnswer
-from tests.support.kms_benches import BENCHES, Bench, handle
+from tests.support.kms_benches import BENCHES, SIGNER_ROLE, Bench, handle
 
 MESSAGE = b"a claim" * 400
 ES256, ED25519 = SigningAlgorithm.ES256, SigningAlgorithm.ED25519
@@ -174,3 +174,13 @@ async def test_no_time_is_a_deadline_exceeded(bench: Bench) -> None:
     with pytest.raises(KmsError) as caught:
         await bench.kms.sign(key, ES256, message=MESSAGE, timeout=0)
     assert (caught.value.reason, caught.value.attempts) == (Reason.KmsDeadlineExceeded, ())
+
+
+async def test_calls_are_charged_to_who_calls_not_to_whose_the_key_is(bench: Bench) -> None:
+    own = SIGNER_ROLE.split(":")[4]
+    foreign = KeyArn("arn:aws:kms:eu-central-1:444455556666:key/k-1")
+    assert own != foreign.account
+    for arn in (await bench.create("ECC_NIST_P256"), foreign):
+        assert await bench.kms.calling_account(handle(arn), timeout=PATIENCE) == own
+    key = handle(foreign, role_arn="arn:aws:iam::777788889999:role/path/media")
+    assert await bench.kms.calling_account(key, timeout=PATIENCE) == "777788889999"

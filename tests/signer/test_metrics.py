@@ -31,6 +31,15 @@ def test_kms_latency_is_kept_by_outcome_in_buckets_from_1_ms_to_5_s() -> None:
     assert _value(metrics, "kms_seconds_count", operation="Sign", outcome="KeyAccessDenied") == 1
 
 
+def test_requests_to_kms_are_counted_by_how_they_ended() -> None:
+    metrics = Metrics()
+    metrics.kms_requested("kms:Sign", "disconnected", 0.0005)
+    metrics.kms_requested("kms:Sign", "ok", 0.02)
+    assert _value(metrics, "kms_requests_total", operation="kms:Sign", outcome="disconnected") == 1
+    assert _value(metrics, "kms_requests_total", operation="kms:Sign", outcome="ok") == 1
+    assert _value(metrics, "kms_request_seconds_sum", operation="kms:Sign") == 0.0205
+
+
 def test_refusals_signatures_and_unauthenticated_calls_are_counted() -> None:
     metrics = Metrics()
     metrics.refused(Reason.RecipeNotMet)

@@ -84,6 +84,13 @@ def public_key_reply(key: ec.EllipticCurvePrivateKey, arn: str, **overrides: obj
     return json_reply(fields | overrides)
 
 
+async def read_request(reader: asyncio.StreamReader) -> Received:
+    """Read a request; IncompleteReadError if the other end hung up."""
+    head = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
+    headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in head[1:] if line)}
+    return Received(headers, await reader.readexactly(int(headers["content-length"])))
+
+
 @dataclass
 class ScriptedServer:
     """Answers by `script`, the last reply again and again."""
@@ -118,9 +125,7 @@ class ScriptedServer:
             writer.transport.abort()
 
     async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
-        head = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
-        headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in head[1:] if line)}
-        request = Received(headers, await reader.readexactly(int(headers["content-length"])))
+        request = await read_request(reader)
         async with self.news:
             self.received.append(request)
             self.news.notify_all()

@@ -67,10 +67,11 @@ def signature_of(
     """Read a signature made with `arn`, as COSE wants it, and an ECDSA one in DER too."""
     if fields.get("KeyId") != arn.text:
         raise action.answer_invalid("the answer is from another key")
-    if fields.get("SigningAlgorithm") != algorithm.facts.kms:
+    facts = algorithm.facts
+    if fields.get("SigningAlgorithm") != facts.kms:
         raise action.answer_invalid("the answer is of another algorithm")
     signature = _bytes(action, fields, "Signature", _SIGNATURE_LIMIT)
-    if algorithm.facts.coordinate_size is None:
+    if facts.coordinate_size is None:
         return signature, b""
     try:
         return p1363_from_der(signature, algorithm), signature

@@ -23,7 +23,7 @@ from byok_signer.kms.http1 import HttpAnswer
 from byok_signer.kms.messages import Payload, payload_of_digest, payload_of_message, payload_of_nothing
 from byok_signer.kms.port import Allowed, KeyDescription, KeyHandle, PublicKeyAnswer, SignAnswer
 from byok_signer.kms.roles import AssumedRoles, RoleIdentity
-from byok_signer.kms.sts import Sts
+from byok_signer.kms.sts import Sts, account_of
 from byok_signer.kms.transport import Transport
 
 
@@ -100,20 +100,29 @@ class AwsKms:
             return Grantee(own)
         return Grantee(role, session_tags(self._config.installation, key.name), assumed_by=own)
 
+    async def calling_account(self, key: KeyHandle, *, timeout: float) -> str:
+        """Name the account that this key's calls are charged to: 12 digits; the key's own if that cannot be told."""
+        role = self._role_of(key)
+        if role is not None:
+            return account_of(role) or key.arn.account
+        return await self._sts.own_account(key, timeout=timeout) or key.arn.account
+
     async def close(self) -> None:
         """Drop connections; calls in flight fail."""
+        self._sts.close()
         self._roles.close()
         self._own.close()
         await self._transport.close()
 
     async def _sign(self, key: KeyHandle, algorithm: SigningAlgorithm, payload: Payload, timeout: float) -> SignAnswer:
-        _check_replicas(key, key.signing_arn)
+        signing_arn = key.signing_arn
+        _check_replicas(key, signing_arn)
 
         def read(action: Action, arn: KeyArn, answer: HttpAnswer, request_id: str) -> tuple[KeyArn, bytes, bytes, str]:
             signature, der = answers.signature_of(action, answers.fields_of(action, answer), arn, algorithm)
             return arn, signature, der, request_id
 
-        call = self._call(key, "Sign", (key.signing_arn, *key.replicas), _sign_members(algorithm, payload), read)
+        call = self._call(key, "Sign", (signing_arn, *key.replicas), _sign_members(algorithm, payload), read)
         (arn, signature, der, request_id), attempts = await self._caller.run(call, timeout=timeout)
         return SignAnswer(signature, der, arn, request_id, attempts)
 

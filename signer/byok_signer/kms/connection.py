@@ -8,9 +8,6 @@ from yarl import URL
 
 from byok_signer.kms.http1 import AnswerReader, AnswerTooLongError, HttpAnswer, HttpError
 
-IDLE_LIMIT = 20.0
-"""Seconds after its last request when a connection is closed."""
-
 
 class TransportError(Exception):
     """No answer came, or not all of it; str() says why in a few words.
@@ -30,10 +27,14 @@ class DisconnectedError(TransportError):
 
 
 class Connection(asyncio.Protocol):
-    """One exchange at a time; `lost` is told when the connection has ended, for whatever reason."""
+    """One exchange at a time; `lost` is told when the connection has ended, for whatever reason.
 
-    def __init__(self, origin: URL, lost: "Callable[[Connection], None]") -> None:
+    It ends by itself `idle_limit` seconds after a request, if no other was sent meanwhile.
+    """
+
+    def __init__(self, origin: URL, lost: "Callable[[Connection], None]", idle_limit: float) -> None:
         self.origin = origin
+        self._idle_limit = idle_limit
         self._loop = asyncio.get_running_loop()
         self.ended: asyncio.Future[None] = self._loop.create_future()
         self._lost = lost
@@ -83,7 +84,7 @@ class Connection(asyncio.Protocol):
         else:
             if answer is not None:
                 self._waiter = None
-                self._due = self._sent_at + IDLE_LIMIT
+                self._expect_by(self._sent_at + self._idle_limit)
                 if self._reader.closes:
                     self.abort()
                 if not waiter.done():

@@ -17,6 +17,7 @@ _CHUNK_LINE_LIMIT = 256
 _DIGITS = 18
 _END = b"\r\n\r\n"
 _BEGIN = b"HTTP/1.1 "
+_NOT_A_HEAD = "its status line or headers are not those of HTTP/1.1"
 _SWITCHING_PROTOCOLS = 101
 _FINAL = 200
 _WITHOUT_BODY = frozenset({204, 304})
@@ -102,6 +103,10 @@ class AnswerReader:
 
     def feed(self, data: bytes) -> HttpAnswer | None:
         """Take the next bytes and return the answer once it is whole; HttpError, AnswerTooLongError."""
+        if self._head is None and not self._buffer and not self._read:
+            answer = self._read_at_once(data)
+            if answer is not None:
+                return answer
         self._buffer += data
         head = self._head
         if head is None:
@@ -115,6 +120,17 @@ class AnswerReader:
         self._restart()
         return HttpAnswer(head.status, body, head.request_id, head.error_type)
 
+    def _read_at_once(self, data: bytes) -> HttpAnswer | None:
+        """Read what comes whole and in one piece, as nearly all do, in half the time; None if it does not."""
+        size = data.find(_END) + len(_END)
+        if not len(_END) <= size <= HEAD_LIMIT:
+            return None
+        head = _head_of(data[:size])
+        if head is None or head.length != len(data) - size:
+            return None
+        self.closes = head.closes
+        return HttpAnswer(head.status, data[size:], head.request_id, head.error_type)
+
     def _take(self, size: int) -> bytes | None:
         """Take so many bytes off the buffer, if they are there."""
         if len(self._buffer) < size:
@@ -127,18 +143,13 @@ class AnswerReader:
         """Read a final answer's head, past interim ones (RFC 9110, section 15.2)."""
         while True:
             if self._buffer[: len(_BEGIN)] != _BEGIN[: len(self._buffer)]:
-                raise HttpError("it does not begin as HTTP/1.1 does")
+                raise HttpError(_NOT_A_HEAD)
             raw = self._take_section()
             if raw is None:
                 return None
-            found = _HEAD.fullmatch(raw)
-            if found is None:
-                raise HttpError("its status line or headers are not those of HTTP/1.1")
-            status = int(found[1])
-            if status >= _FINAL:
-                return _head_of(status, raw)
-            if status == _SWITCHING_PROTOCOLS:
-                raise HttpError("it changes to a protocol that nobody asked for")
+            head = _head_of(raw)
+            if head is not None:
+                return head
 
     def _take_section(self) -> bytes | None:
         """Take lines up to and with the next empty one."""
@@ -195,26 +206,38 @@ class AnswerReader:
         return section is not None
 
 
-def _head_of(status: int, raw: bytes) -> _Head:
-    known: dict[bytes, bytes] = {}
-    for name, value in _KNOWN.findall(raw):
-        field = name.lower()
-        if field in known and field != b"connection":
-            raise HttpError(f"its header {field.decode()} stands there twice")
-        known[field] = known[field] + b"," + value if field in known else value.strip(b"\t ")
+def _head_of(raw: bytes) -> _Head | None:
+    """Read status line and headers; None if the answer is an interim one."""
+    found = _HEAD.fullmatch(raw)
+    if found is None:
+        raise HttpError(_NOT_A_HEAD)
+    status = int(found[1])
+    if status < _FINAL:
+        if status == _SWITCHING_PROTOCOLS:
+            raise HttpError("it changes to a protocol that nobody asked for")
+        return None
+    lines = _KNOWN.findall(raw)
+    known = {name.lower(): value.strip(b"\t ") for name, value in lines}
+    if len(known) != len(lines):
+        _check_repeated([name.lower() for name, _ in lines])
+        known[b"connection"] = b"close"
     request_id = known.get(b"x-amzn-requestid", b"").decode("latin-1")
     error_type = known.get(b"x-amzn-errortype")
     return _Head(
         status,
         _length_of(status, known),
-        b"connection" in known and _closes(known[b"connection"]),
+        # One of a list, in principle; to close without need does no harm.
+        b"close" in known.get(b"connection", b"").lower(),
         request_id if _REQUEST_ID.fullmatch(request_id) else None,
         None if error_type is None else error_type.decode("latin-1"),
     )
 
 
-def _closes(connection: bytes) -> bool:
-    return b"close" in (option.strip(b"\t ") for option in connection.lower().split(b","))
+def _check_repeated(names: list[bytes]) -> None:
+    for name in names:
+        # Of these, only Connection is a list.
+        if names.count(name) > 1 and name != b"connection":
+            raise HttpError(f"its header {name.decode()} stands there twice")
 
 
 def _length_of(status: int, known: Mapping[bytes, bytes]) -> int | None:

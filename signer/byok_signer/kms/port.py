@@ -136,6 +136,10 @@ class Kms(Protocol):
         """Name the identity that calls KMS for this key, which its policy must allow."""
         ...
 
+    async def calling_account(self, key: KeyHandle, *, timeout: float) -> str:
+        """Name the account that this key's calls are charged to: 12 digits; the key's own if that cannot be told."""
+        ...
+
     async def close(self) -> None:
         """Drop connections; calls in flight fail."""
         ...

@@ -5,6 +5,7 @@ Own code over asyncio, for aiohttp takes three times as long: docs/decisions/001
 # ruff: noqa: ASYNC109 - the timeout is the caller's, and differs from call to call
 
 import asyncio
+import contextlib
 import socket
 import ssl
 from pathlib import Path
@@ -14,9 +15,10 @@ from yarl import URL
 from byok_signer.kms.connection import Connection, NotSentError
 from byok_signer.kms.http1 import HeaderLines, HttpAnswer, render_headers, render_request
 
-CONNECTION_LIMIT = 512
-_NEXT_ADDRESS_AFTER = 0.25
-"""Seconds before a name's next address is tried too (RFC 8305, section 5)."""
+_CONNECTIONS = 512
+_KEEP_ALIVE = 20.0
+_NEXT_ADDRESS_AFTER = 1.0
+"""Seconds before a name's next address is tried."""
 # CloudTrail shows it beside every call.
 _USER_AGENT = render_headers({"User-Agent": "byok-signer"})
 
@@ -24,11 +26,12 @@ _USER_AGENT = render_headers({"User-Agent": "byok-signer"})
 class Transport:
     """The pool survives the cancellation of any call; must be used from one event loop."""
 
-    def __init__(self, ca_file: Path | None, *, limit: int = CONNECTION_LIMIT) -> None:
+    def __init__(self, ca_file: Path | None, *, limit: int = _CONNECTIONS, idle_limit: float = _KEEP_ALIVE) -> None:
         self._tls = ssl.create_default_context(cafile=ca_file)
         self._tls.minimum_version = ssl.TLSVersion.TLSv1_2
         self._tls.set_alpn_protocols(["http/1.1"])
         self._limit = limit
+        self._idle_limit = idle_limit
         self._slots = asyncio.Semaphore(limit)
         self._busy = 0
         self._open: set[Connection] = set()
@@ -46,7 +49,11 @@ class Transport:
         if timeout <= 0:
             raise NotSentError("no time is left")
         deadline = asyncio.get_running_loop().time() + timeout
-        await self._take_slot(deadline)
+        if self._slots.locked():
+            await self._wait_for_slot(deadline)
+        else:
+            await self._slots.acquire()
+        self._busy += 1
         connection = None
         try:
             connection = None if fresh else self._take_kept(url)
@@ -64,17 +71,12 @@ class Transport:
             connection.abort()
         await asyncio.gather(*ended)
 
-    async def _take_slot(self, deadline: float) -> None:
-        """Wait until fewer exchanges than the limit are under way."""
-        if self._slots.locked():
-            try:
-                async with asyncio.timeout_at(deadline):
-                    await self._slots.acquire()
-            except TimeoutError as error:
-                raise NotSentError(f"all {self._limit} connections are in use") from error
-        else:
-            await self._slots.acquire()
-        self._busy += 1
+    async def _wait_for_slot(self, deadline: float) -> None:
+        try:
+            async with asyncio.timeout_at(deadline):
+                await self._slots.acquire()
+        except TimeoutError as error:
+            raise NotSentError(f"all {self._limit} connections are in use") from error
 
     def _take_kept(self, url: URL) -> Connection | None:
         kept = self._kept.get(url)
@@ -98,13 +100,7 @@ class Transport:
         self._make_room()
         try:
             async with asyncio.timeout_at(deadline):
-                _, connection = await asyncio.get_running_loop().create_connection(
-                    lambda: Connection(url, self._forget),
-                    url.raw_host or "",
-                    url.port or 0,
-                    ssl=self._tls if url.scheme == "https" else None,
-                    happy_eyeballs_delay=_NEXT_ADDRESS_AFTER,
-                )
+                connection = await self._open_to(url)
         except (OSError, UnicodeError) as error:
             raise NotSentError(f"no connection to {url.host}: {_cause(error)}") from error
         if connection.ended.done():
@@ -114,6 +110,29 @@ class Transport:
             connection.abort()
             raise NotSentError("the pool is closed")
         return connection
+
+    async def _open_to(self, url: URL) -> Connection:
+        """Try a name's addresses in turn: asyncio's race between them leaves sockets open when it is cancelled."""
+        loop, host, port = asyncio.get_running_loop(), url.raw_host or "", url.port or 0
+        tls, name = (self._tls, host) if url.scheme == "https" else (None, None)
+
+        async def to(address: str) -> Connection:
+            _, connection = await loop.create_connection(
+                lambda: Connection(url, self._forget, self._idle_limit),
+                address,
+                port,
+                ssl=tls,
+                server_hostname=name,
+            )
+            return connection
+
+        found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        *others, last = dict.fromkeys(str(address[0]) for *_, address in found)
+        for address in others:
+            with contextlib.suppress(OSError):
+                async with asyncio.timeout(_NEXT_ADDRESS_AFTER):
+                    return await to(address)
+        return await to(last)
 
     def _make_room(self) -> None:
         """Keep the connections to the limit, by closing one that waits, perhaps for a request to somewhere else."""

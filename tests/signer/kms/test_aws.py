@@ -1,30 +1,24 @@
 """AwsKms when KMS answers wrongly, late or not at all."""
 
-import asyncio
 import base64
 import dataclasses
 import hashlib
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 
 import pytest
 from botocore.credentials import Credentials as BotocoreCredentials
-from cryptography.hazmat.primitives.asymmetric import ec
 
-from byok_api import signatures
 from byok_api.algorithms import SigningAlgorithm
-from byok_api.audit import Attempt
 from byok_api.errors import Reason
-from byok_api.references import KeyArn, ObjectName
+from byok_api.references import KeyArn
 from byok_signer.kms.aws import AwsKms
 from byok_signer.kms.config import KmsConfig
 from byok_signer.kms.errors import KmsError
 from byok_signer.kms.http1 import ANSWER_LIMIT
 from byok_signer.kms.port import KeyHandle
+from tests.support.scripted_aws import ARN, GOOD, KEY, PLACE, PRIVATE_KEY, SESSION, STATIC, kms_on, outcomes
 from tests.support.scripted_kms import (
     HANG,
     Reply,
-    ScriptedServer,
     error_reply,
     http,
     json_reply,
@@ -35,32 +29,10 @@ from tests.support.scripted_kms import (
 )
 
 ES256 = SigningAlgorithm.ES256
-PRIVATE_KEY = ec.generate_private_key(ec.SECP256R1())
-PLACE = "arn:aws:kms:eu-central-1:111122223333"
-ARN, OTHER, ALIAS = KeyArn(f"{PLACE}:key/k-1"), f"{PLACE}:key/k-2", KeyArn(f"{PLACE}:alias/media")
-KEY = KeyHandle(name=ObjectName("team", "photo"), arn=ARN, external_id="byok:test:team/photo")
+OTHER, ALIAS = f"{PLACE}:key/k-2", KeyArn(f"{PLACE}:alias/media")
 MULTI = KeyArn(f"{PLACE}:key/mrk-1")
 REPLICA = KeyArn(f"{PLACE.replace('central', 'west')}:key/mrk-1")
 MULTI_KEY = dataclasses.replace(KEY, arn=MULTI, replicas=(REPLICA,))
-GOOD = signing_reply(PRIVATE_KEY)
-SESSION = (
-    b"<AssumeRoleResponse><Credentials><AccessKeyId>ASIA1</AccessKeyId><SecretAccessKey>hush</SecretAccessKey>"
-    b"<SessionToken>token</SessionToken><Expiration>2099-01-01T00:00:00Z</Expiration></Credentials></AssumeRoleResponse>"
-)
-STATIC = BotocoreCredentials("AKIATEST", "hush", "token")
-
-
-@asynccontextmanager
-async def kms_on(
-    *script: Reply, retries: int = 0, patience: float = 5.0
-) -> AsyncIterator[tuple[AwsKms, ScriptedServer]]:
-    async with scripted_server(*script) as server:
-        config = KmsConfig(installation="test", endpoint=server.url, retries=retries, attempt_timeout=patience)
-        kms = AwsKms(config, chain=lambda: STATIC)
-        try:
-            yield kms, server
-        finally:
-            await kms.close()
 
 
 async def refusal_of(*script: Reply, key: KeyHandle = KEY, retries: int = 0) -> KmsError:
@@ -68,10 +40,6 @@ async def refusal_of(*script: Reply, key: KeyHandle = KEY, retries: int = 0) -> 
         with pytest.raises(KmsError) as caught:
             await kms.sign(key, ES256, message=b"claim", timeout=5)
     return caught.value
-
-
-def outcomes(attempts: tuple[Attempt, ...]) -> list[str]:
-    return [f"{attempt.kms_request_id}:{attempt.outcome}" for attempt in attempts]
 
 
 GARBAGE = {
@@ -135,77 +103,6 @@ async def test_what_stands_where_a_code_should_is_not_repeated() -> None:
     refusal = await refusal_of(error_reply("Sent\nToken eyJhbGciOi"))
     assert "HTTP status 400" in refusal.message
     assert "eyJ" not in refusal.message
-
-
-async def test_a_refused_connection_is_an_outage_of_which_no_request_is_recorded() -> None:
-    async with kms_on(GOOD) as (_, server):
-        url = server.url
-    kms = AwsKms(KmsConfig(installation="test", endpoint=url, retries=1), chain=lambda: STATIC)
-    with pytest.raises(KmsError, match=r"no connection to 127\.0\.0\.1") as caught:
-        await kms.sign(KEY, ES256, message=b"claim", timeout=5)
-    await kms.close()
-    assert (caught.value.reason, caught.value.attempts) == (Reason.KmsUnavailable, ())
-
-
-async def test_an_outage_is_tried_again_and_every_request_is_recorded() -> None:
-    async with kms_on(error_reply("KMSInternalException"), raw_reply(http(503, b"")), GOOD, retries=2) as (kms, _):
-        answer = await kms.sign(KEY, ES256, message=b"claim", timeout=5)
-    signatures.verify(PRIVATE_KEY.public_key(), ES256, answer.signature, message=b"claim")
-    assert outcomes(answer.attempts) == ["req-1:unknown", "req-1:unknown", "req-signed:signed"]
-
-
-@pytest.mark.parametrize("code", ["ThrottlingException", "AccessDeniedException", "DisabledException"])
-async def test_an_answer_is_final_unless_it_is_an_outage(code: str) -> None:
-    async with kms_on(error_reply(code), GOOD, retries=2) as (kms, server):
-        with pytest.raises(KmsError) as caught:
-            await kms.sign(KEY, ES256, message=b"claim", timeout=5)
-    assert len(server.received) == 1
-    assert outcomes(caught.value.attempts) == ["req-1:failed"]
-    assert caught.value.request_id == "req-1"
-
-
-async def test_a_connection_that_went_stale_is_replaced_once() -> None:
-    async with kms_on(GOOD, raw_reply(None), GOOD) as (kms, server):
-        await kms.sign(KEY, ES256, message=b"first", timeout=5)
-        answer = await kms.sign(KEY, ES256, message=b"second", timeout=5)
-    assert outcomes(answer.attempts) == ["None:unknown", "req-signed:signed"]
-    assert server.connections == 2
-
-
-async def test_cancelled_calls_leave_the_pool_usable() -> None:
-    async with kms_on(GOOD, *[raw_reply(HANG)] * 8, GOOD) as (kms, server):
-        await kms.sign(KEY, ES256, message=b"first", timeout=5)
-        calls = [asyncio.create_task(kms.sign(KEY, ES256, message=b"x", timeout=5)) for _ in range(8)]
-        await server.wait_for(9)
-        for call in calls:
-            call.cancel()
-        await asyncio.gather(*calls, return_exceptions=True)
-        answer = await kms.sign(KEY, ES256, message=b"last", timeout=5)
-    signatures.verify(PRIVATE_KEY.public_key(), ES256, answer.signature, message=b"last")
-
-
-async def test_connections_are_kept() -> None:
-    async with kms_on(GOOD) as (kms, server):
-        for _ in range(5):
-            await kms.sign(KEY, ES256, message=b"claim", timeout=5)
-    assert server.connections == 1
-
-
-async def test_the_callers_deadline_ends_all_retries() -> None:
-    async with kms_on(raw_reply(HANG), retries=5, patience=0.1) as (kms, server):
-        with pytest.raises(KmsError) as caught:
-            await kms.sign(KEY, ES256, message=b"claim", timeout=0.25)
-    assert caught.value.reason is Reason.KmsDeadlineExceeded
-    assert caught.value.retry_after is None
-    assert 1 <= len(server.received) <= len(caught.value.attempts) <= 3
-    assert {attempt.outcome for attempt in caught.value.attempts} == {"unknown"}
-
-
-async def test_without_time_nothing_is_sent() -> None:
-    async with kms_on(GOOD) as (kms, server):
-        with pytest.raises(KmsError) as caught:
-            await kms.sign(KEY, ES256, message=b"claim", timeout=0)
-    assert (caught.value.reason, server.received) == (Reason.KmsDeadlineExceeded, [])
 
 
 async def test_a_replica_signs_when_the_first_region_hangs() -> None:

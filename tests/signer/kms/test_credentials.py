@@ -88,6 +88,16 @@ async def test_no_credentials_is_the_installations_fault() -> None:
     assert caught.value.reason is Reason.SignerCredentialsInvalid
 
 
+@pytest.mark.parametrize("token", ["to\r\nken", "to ken", "t\u00f6ken"])
+async def test_credentials_that_no_header_can_carry_are_none(token: str) -> None:
+    own = OwnCredentials(lambda: Found("AKIA1", "hush", token))
+    with pytest.raises(KmsError, match="printable ASCII") as caught:
+        await own.get()
+    own.close()
+    assert caught.value.reason is Reason.SignerCredentialsInvalid
+    assert token not in caught.value.message
+
+
 class Sources(BaseHTTPRequestHandler):
     """STS AssumeRoleWithWebIdentity, and the agent of EKS pod identities."""
 

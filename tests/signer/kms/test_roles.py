@@ -155,11 +155,12 @@ GOOD = session_xml(1, "2030-01-01T00:00:00Z")
         b"{}",
         GOOD.replace(b"SecretAccessKey", b"Other"),
         GOOD.replace(b"ASIA1", b""),
+        GOOD.replace(b"token", b"to\r\nken"),
         GOOD.replace(b"2030-01-01T00:00:00Z", b"soon"),
         GOOD.replace(b"00:00:00Z", b"00:00:00"),
         b'<!DOCTYPE x [<!ENTITY a "' + b"a" * 1000 + b'">]><x>' + b"&a;" * 20_000 + b"</x>",
     ],
-    ids=["empty", "cut", "JSON", "no secret", "empty id", "no time", "no zone", "entities"],
+    ids=["empty", "cut", "JSON", "no secret", "empty id", "odd token", "no time", "no zone", "entities"],
 )
 async def test_an_answer_that_sts_would_not_give_is_refused(answer: bytes) -> None:
     async def ask(*_: object) -> bytes:
