@@ -26,8 +26,10 @@ from byok_signer.kms.port import KeyHandle, Kms, SignAnswer, external_id_for
 _LOG = logging.getLogger(__name__)
 _NAME = ObjectName("-", "checkpoint")
 """Stands for the key where a ByokKey's name would; no namespace is called so."""
-_TIMEOUT = 3.0
-"""Seconds for one call of KMS; when the signer ends, its last checkpoint must not hold it up."""
+_TIMEOUT = 5.0
+"""Seconds for one call of KMS."""
+_LAST_TIMEOUT = 2.0
+"""Seconds for one when the signer ends: its last checkpoint must not hold it up."""
 _FIRST_PAUSE = 15.0
 """Seconds after which a checkpoint that failed is tried again; doubled each time, up to the usual period."""
 _OUTAGES = frozenset({Reason.KmsUnavailable, Reason.KmsThrottled, Reason.KmsDeadlineExceeded})
@@ -95,6 +97,10 @@ class Checkpointer:
             return ReservedKey(frozenset({self.handle.arn}), None)
         return ReservedKey(frozenset({self.handle.arn, key.handle.signing_arn}), spki_sha256_of_der(key.spki))
 
+    @property
+    def _timeout(self) -> float:
+        return _LAST_TIMEOUT if self._stopping.is_set() else _TIMEOUT
+
     async def start(self) -> None:
         """Make the first checkpoint, which vouches for what an earlier signer has left, and go on in the background.
 
@@ -153,7 +159,7 @@ class Checkpointer:
             self.ended(outcome)
 
     async def _look(self) -> _Key:
-        answer = await self.kms.get_public_key(self.handle, timeout=_TIMEOUT)
+        answer = await self.kms.get_public_key(self.handle, timeout=self._timeout)
         if answer.key_usage != "SIGN_VERIFY" or not answer.algorithms:
             raise Refusal(
                 Reason.KeyUsageInvalid,
@@ -183,7 +189,7 @@ class Checkpointer:
         await self.audit.append(signed)
 
     async def _ask(self, key: _Key, message: bytes) -> SignAnswer:
-        answer = await self.kms.sign(key.handle, key.algorithm, message=message, timeout=_TIMEOUT)
+        answer = await self.kms.sign(key.handle, key.algorithm, message=message, timeout=self._timeout)
         try:
             verify(key.public_key, key.algorithm, answer.signature, message=message)
         except SignatureError as error:

@@ -36,6 +36,8 @@ class FailingKms(SoftwareKms):
     gate: asyncio.Event | None = None
     """Sign waits for it."""
 
+    timeouts: list[float] = field(default_factory=list)
+
     async def get_public_key(self, key: KeyHandle, *, timeout: float) -> PublicKeyAnswer:  # noqa: ASYNC109 - the port's
         self._fail("GetPublicKey", key)
         return await super().get_public_key(key, timeout=timeout)
@@ -48,6 +50,7 @@ class FailingKms(SoftwareKms):
         message: bytes,
         timeout: float,  # noqa: ASYNC109 - the port's
     ) -> SignAnswer:
+        self.timeouts.append(timeout)
         self._fail("Sign", key)
         if self.gate is not None:
             await self.gate.wait()
@@ -174,6 +177,14 @@ async def test_the_last_checkpoint_is_made_when_the_signer_ends(bench: Bench) ->
     (chain,) = bench.report(arn).chains
     assert chain.signed is not None
     assert chain.signed.sequence == chain.head.sequence - 1
+
+
+async def test_a_signer_that_ends_waits_for_kms_no_longer_than_a_moment(bench: Bench) -> None:
+    checkpointer = bench.checkpointer(bench.key())
+    await checkpointer.start()
+    await bench.audit.append(REFUSED)
+    await checkpointer.close()
+    assert bench.kms.timeouts == [5.0, 2.0]
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,6 @@ TEXT_LIMITS: Mapping[str, int] = MappingProxyType(
         "algorithm": 32,
         "manifest": 512,
         "claim_sha256": 64,
-        "outcome": 16,
         "reason": 64,
         "head": 160,
         "head_hash": 64,

@@ -4,8 +4,8 @@ r"""One audit record is one line: a canonical JSON object that ends with its own
 
 H is the SHA-256 of every byte of the line before `,"hash":`; P is H of the record before. Because a record carries its
 own hash, a damaged line is found on that very line, the last one included, and a cut-off line can be told from an
-altered one. Keys stand in the order above and of the tables below; what does not apply is left out; text is ASCII with
-JSON escapes: the same record always has the same bytes.
+altered one. Keys stand in one order (`_event_json`); what does not apply is left out; text is ASCII with JSON escapes:
+the same record always has the same bytes.
 """
 
 import hashlib
