@@ -42,6 +42,7 @@ class Edge:
         self._idle = asyncio.Event()
         self._idle.set()
         self._closing = False
+        self._last_call = -math.inf
         self._stranger_logged = -math.inf
         self._strangers_unlogged = 0
 
@@ -62,9 +63,9 @@ class Edge:
         started, code = time.monotonic(), grpc.StatusCode.OK
         try:
             try:
-                self._enter()
+                self._enter(started)
                 try:
-                    self._check_open()
+                    self.check_open()
                     yield call
                 finally:
                     # Before a refusal is sent: that waits for ever for a caller who does not read.
@@ -84,7 +85,13 @@ class Edge:
             self._metrics.request_finished(method, code.name, time.monotonic() - started)
             request_id.reset(token)
 
-    def _enter(self) -> None:
+    @property
+    def quiet_seconds(self) -> float:
+        """Since the last call came."""
+        return time.monotonic() - self._last_call
+
+    def _enter(self, now: float) -> None:
+        self._last_call = now
         self._serving += 1
         self._idle.clear()
 
@@ -93,7 +100,8 @@ class Edge:
         if not self._serving:
             self._idle.set()
 
-    def _check_open(self) -> None:
+    def check_open(self) -> None:
+        """Refuse (ShuttingDown) once `close` was called."""
         if self._closing:
             raise shutting_down("call again, and another one answers")
 

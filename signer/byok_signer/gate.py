@@ -6,6 +6,7 @@ checks and reflection need no token, and are bounded for all callers together.
 """
 
 import asyncio
+import contextlib
 import inspect
 import math
 import time
@@ -50,8 +51,14 @@ class Gate(grpc.aio.ServerInterceptor):
         self._callers = Callers(limits)
         self._messages = Patience(limits.message_seconds)
         self._answers = Patience(limits.answer_seconds)
-        self._strangers = _Brake()
+        self._strangers = Patience(2 * _STRANGERS_WAIT)
+        self._turns = _Turns()
         self._guarded: dict[str, _Handler] = {}
+
+    def stop(self) -> None:
+        """Wait no longer for messages, nor with answers; to be called once the edge is closed."""
+        for patience in (self._messages, self._strangers):
+            patience.lose()
 
     async def intercept_service(
         self,
@@ -132,7 +139,8 @@ class Gate(grpc.aio.ServerInterceptor):
         try:
             return await self._pipeline.authenticate(call)
         except Refusal:
-            await self._strangers.hold()
+            with contextlib.suppress(TimeoutError):
+                await self._strangers.wait_for(self._turns.wait())
             raise
 
     def _admit(self, caller: Caller, context: Context, *, stream: bool) -> Place:
@@ -146,6 +154,7 @@ class Gate(grpc.aio.ServerInterceptor):
         try:
             held = await self._messages.wait_for(place.hold(size))
         except TimeoutError:
+            self._edge.check_open()
             raise limited(f"the caller has {self._limits.bytes_per_caller} bytes of messages under way") from None
         message = await self._first(context)
         place.release(held - min(held, len(message)))
@@ -155,6 +164,7 @@ class Gate(grpc.aio.ServerInterceptor):
         try:
             message = await self._messages.wait_for(context.read())
         except TimeoutError:
+            self._edge.check_open()
             seconds = self._limits.message_seconds
             raise Refusal(Reason.InvalidRequest, f"the call's message did not come within {seconds:g} s") from None
         if not isinstance(message, bytes):
@@ -221,13 +231,13 @@ class _Room:
         self._open -= 1
 
 
-class _Brake:
+class _Turns:
     """Lets things pass one after the other, evenly: those that pass together would hold others up together."""
 
     def __init__(self) -> None:
         self._turn = -math.inf
 
-    async def hold(self) -> None:
+    async def wait(self) -> None:
         """Wait for a turn."""
         now = time.monotonic()
         self._turn = max(self._turn, now - _STRANGERS_AT_ONCE / _STRANGERS_PER_SECOND) + 1 / _STRANGERS_PER_SECOND

@@ -191,6 +191,12 @@ class Patience:
         finally:
             self._waiting.pop(task, None)
 
+    def lose(self) -> None:
+        """Wait no longer for anything that is waited for now."""
+        for task in self._waiting:
+            task.cancel()
+        self._waiting.clear()
+
     def _look(self) -> None:
         self._timer = None
         loop = asyncio.get_running_loop()

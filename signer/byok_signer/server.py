@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import time
 from dataclasses import dataclass
 
 import grpc
@@ -30,6 +31,10 @@ _PING_SECONDS = 60
 _PING_ANSWER_SECONDS = 20
 _PINGS_APART_SECONDS = 10
 """Between two pings that a client may send; a third that comes too early ends its connection."""
+_QUIET = 0.25
+"""Seconds without a call until it is taken that callers have gone elsewhere."""
+_LAST_CALLS = 1.5
+"""Seconds that they get for it."""
 _LAST_ANSWERS = 1.0
 """Seconds for answers that are made to leave the process."""
 
@@ -49,9 +54,9 @@ class SignerServer:
     def __init__(self, settings: Settings, services: Services, limits: Limits | None = None) -> None:
         self._services = services
         self._health = health_aio.HealthServicer()
-        gate = Gate(services.edge, services.signer.pipeline, limits or Limits.of(settings))
+        self._gate = Gate(services.edge, services.signer.pipeline, limits or Limits.of(settings))
         # Not grpc's maximum_concurrent_rpcs: whoever takes no answers would hold its places, token or no token.
-        self._server = grpc.aio.server(interceptors=(gate,), options=tuple(_options(settings).items()))
+        self._server = grpc.aio.server(interceptors=(self._gate,), options=tuple(_options(settings).items()))
         # The stubs' types are those of methods without a gate.
         rpc.add_SignerServicer_to_server(services.signer, self._server)  # type: ignore[arg-type]
         rpc.add_KeyProbeServicer_to_server(services.probe, self._server)  # type: ignore[arg-type]
@@ -88,11 +93,19 @@ class SignerServer:
         await self._health.enter_graceful_shutdown()
         # Before grpc's own stop: that one cancels what comes too late, and a cancelled caller does not ask elsewhere.
         self._services.edge.close()
+        self._gate.stop()
         self._services.signer.end_streams()
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._services.edge.idle(), grace)
+        await self._refuse_last_calls(min(grace, _LAST_CALLS))
         # Only health watchers and the last answers are left, and watchers never leave on their own.
         await self._server.stop(min(grace, _LAST_ANSWERS))
+
+    async def _refuse_last_calls(self, seconds: float) -> None:
+        """Have those refused who call again as soon as they have their answer."""
+        until = time.monotonic() + seconds
+        while (left := min(_QUIET - self._services.edge.quiet_seconds, until - time.monotonic())) > 0:  # noqa: ASYNC110 - each call begins it anew
+            await asyncio.sleep(left)
 
 
 def _options(settings: Settings) -> dict[str, int]:

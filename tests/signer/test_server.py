@@ -95,6 +95,22 @@ async def test_an_idle_stream_does_not_hold_up_the_end(bench: Bench) -> None:
     assert (await refusal_of(anext(aiter(call)))).reason is Reason.ShuttingDown
 
 
+@pytest.mark.parametrize("token", [True, False], ids=["a message", "a turn to be refused"])
+async def test_a_call_that_waits_does_not_hold_up_the_end(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, *, token: bool
+) -> None:
+    monkeypatch.setattr("byok_signer.gate._STRANGERS_PER_SECOND", 0.001)
+    monkeypatch.setattr("byok_signer.gate._STRANGERS_AT_ONCE", -1)
+    monkeypatch.setattr("byok_signer.gate._STRANGERS_WAIT", 3600.0)
+    metadata = bench.metadata if token else ()
+    call = bench.raw_stream("/byok.signer.v1.Signer/SignClaim")(metadata=metadata, timeout=DEADLINE)
+    await until(lambda: b"byok_signer_in_flight 1.0" in bench.metrics.exposition())
+    async with asyncio.timeout(DEADLINE / 2):
+        await bench.server.stop(DEADLINE)
+    expected = Reason.ShuttingDown if token else Reason.TokenMissing
+    assert (await refusal_of(anext(aiter(call)))).reason is expected
+
+
 async def watch(bench: Bench) -> AsyncIterator[int]:
     method: grpc.aio.UnaryStreamMultiCallable[bytes, bytes] = bench.channel.unary_stream("/grpc.health.v1.Health/Watch")
     async for answer in method(b""):
