@@ -160,8 +160,9 @@ def test_a_signature_that_does_not_arrive_is_an_event_all_the_same(aws: Aws, arn
 
 def test_a_reset_is_one(aws: Aws) -> None:
     aws.emulator.faults.add(FaultRule(fault=Reset()))
-    with pytest.raises(ConnectionResetError):
+    with pytest.raises(ConnectionResetError) as caught:
         send(aws)
+    assert caught.type is ConnectionResetError  # not RemoteDisconnected, as after an orderly end
 
 
 def test_a_truncated_answer_says_how_long_it_would_have_been(aws: Aws) -> None:
