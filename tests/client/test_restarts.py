@@ -24,6 +24,8 @@ JOBS = 8
 PATIENCE = 110
 PHOTO = MEDIA["landscape.jpg"].path.read_bytes()
 
+pytestmark = pytest.mark.timeout(300)  # a sandbox, and its signer twice more
+
 
 @pytest.fixture(scope="module")
 def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:

@@ -2,6 +2,7 @@
 
 import hashlib
 import threading
+import time
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -65,6 +66,12 @@ class FakeSigner:
         """Set as soon as a SignClaim has arrived."""
         self.abandoned = threading.Event()
         """Set when a caller gives up a held SignClaim."""
+        self.calls_at_once: int | None = None
+        """Beyond them gRPC itself refuses; heeded by `start`."""
+        self.message_limit = 4 * 1024 * 1024
+        """Bytes; heeded by `start`."""
+        self.times: list[float] = []
+        """When each SignClaim arrived, by the monotonic clock."""
         self.calls: list[str] = []
         self.claims: list[signer_pb2.SignClaimRequest] = []
         self.address = ""
@@ -72,7 +79,8 @@ class FakeSigner:
 
     def start(self, tls: TlsAuthority | None) -> None:
         """Serve at `address`, with a fresh certificate of `tls` if that is not None."""
-        self._server = grpc.server(ThreadPoolExecutor(8))
+        options = (("grpc.max_receive_message_length", self.message_limit),)
+        self._server = grpc.server(ThreadPoolExecutor(8), options=options, maximum_concurrent_rpcs=self.calls_at_once)
         self._server.add_generic_rpc_handlers(_handlers(self))
         if tls is None:
             self._server.add_insecure_port(self.address)
@@ -124,6 +132,7 @@ class FakeSigner:
     ) -> signer_pb2.SignClaimResponse:
         self.calls.append(f"SignClaim {request.recipe}")
         self.claims.append(request)
+        self.times.append(time.monotonic())
         self._hold(context)
         self._admit(context, self.failures)
         self._check_current(request, context)
