@@ -12,12 +12,13 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from byok_api.errors import Refusal
+from byok_api.errors import Reason, Refusal
 from byok_signer.audit import AuditSink, FileAuditSink, StdoutAuditSink
 from byok_signer.authentication import JwtAuthenticator
+from byok_signer.checkpoints import Checkpointer, checkpoint_handle
 from byok_signer.decisions import Rules
 from byok_signer.edge import Edge
-from byok_signer.entries import Catalogue, KeyEntry, Refused, SigningEntry
+from byok_signer.entries import Catalogue, KeyEntry, Refused, ReservedKey, SigningEntry
 from byok_signer.folder import Folder, FolderCatalogue
 from byok_signer.http import HttpServer, serve_http
 from byok_signer.jwks import FileKeys, IssuerKeys, UrlKeys
@@ -86,26 +87,32 @@ class Running:
 async def running(settings: Settings) -> AsyncIterator[Running]:
     """Run a whole signer; on leaving, let calls end, then make the audit trail durable."""
     metrics = Metrics()
-    catalogue = FolderCatalogue(_folders(settings), _rules(settings), now=_now, changed=_counting(metrics))
-    catalogue.refresh()
     async with contextlib.AsyncExitStack() as stack:
         audit = _audit_sink(settings)
         stack.push_async_callback(audit.close)
         metrics.observe_audit_lag(audit.lag)
-        kms = AwsKms(_kms_config(settings))
+        kms = AwsKms(_kms_config(settings), observe=metrics.kms_requested)
         stack.push_async_callback(kms.close)
+        checkpointer = await _start_checkpoints(settings, kms, audit, metrics)
+        if checkpointer is not None:
+            stack.push_async_callback(checkpointer.close)
+        rules = _rules(settings, checkpointer.reserved if checkpointer else None)
+        catalogue = FolderCatalogue(_folders(settings), rules, now=_now, changed=_counting(metrics))
+        catalogue.refresh()
         keys = _issuer_keys(settings)
         stack.push_async_callback(keys.close)
         replicas = Replicas(settings.replicas, host=settings.replicas_service)
         await replicas.start()
         stack.push_async_callback(replicas.close)
+        quotas = Quotas(per_second=settings.quota_per_second, replicas=replicas, clock=time.monotonic)
+        metrics.observe_quotas(quotas.levels)
         ports = Ports(
             catalogue=catalogue.current,
             authenticator=JwtAuthenticator(
                 issuer=settings.token_issuer, audience=settings.token_audience, keys=keys, clock=_now
             ),
             kms=kms,
-            quotas=Quotas(per_second=settings.quota_per_second, replicas=replicas, clock=time.monotonic),
+            quotas=quotas,
             audit=audit,
             metrics=metrics,
             now=_now,
@@ -134,12 +141,34 @@ def _folders(settings: Settings) -> tuple[Folder, ...]:
     return (Folder(settings.manifests), *presets)
 
 
-def _rules(settings: Settings) -> Rules:
+async def _start_checkpoints(
+    settings: Settings, kms: AwsKms, audit: AuditSink, metrics: Metrics
+) -> Checkpointer | None:
+    if settings.checkpoint_key is None:
+        return None
+    checkpointer = Checkpointer(
+        kms=kms,
+        audit=audit,
+        handle=checkpoint_handle(settings.checkpoint_key, settings.installation),
+        period=60 * settings.checkpoint_minutes,
+        ended=metrics.checkpoint_ended,
+    )
+    try:
+        await checkpointer.start()
+    except Refusal as refusal:
+        if refusal.reason is Reason.AuditUnavailable:
+            raise
+        raise SettingsError(f"--checkpoint-key {settings.checkpoint_key}: {refusal.message}") from None
+    return checkpointer
+
+
+def _rules(settings: Settings, checkpoint_key: ReservedKey | None) -> Rules:
     return Rules(
         installation=settings.installation,
         presets_namespace=settings.presets_namespace,
         managed_key=settings.managed_key,
         required_terms=settings.required_terms,
+        checkpoint_key=checkpoint_key,
     )
 
 

@@ -8,7 +8,7 @@ mended; later on a checkpoint that fails is recorded, counted and tried again, a
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
@@ -20,6 +20,7 @@ from byok_api.errors import Reason, Refusal
 from byok_api.references import KeyArn, ObjectName
 from byok_api.signatures import SignatureError, spki_sha256_of_der, verify
 from byok_signer.audit import AuditSink
+from byok_signer.entries import ReservedKey
 from byok_signer.kms.errors import KmsError
 from byok_signer.kms.port import KeyHandle, Kms, SignAnswer, external_id_for
 
@@ -34,29 +35,6 @@ _FIRST_PAUSE = 15.0
 """Seconds after which a checkpoint that failed is tried again; doubled each time, up to the usual period."""
 _OUTAGES = frozenset({Reason.KmsUnavailable, Reason.KmsThrottled, Reason.KmsDeadlineExceeded})
 _UNKNOWN = (Attempt(None, Outcome.UNKNOWN),)
-
-
-@dataclass(frozen=True)
-class ReservedKey:
-    """The checkpoint key, as ByokKeys must not name it."""
-
-    arns: frozenset[KeyArn]
-    """As the installation names it, and the key behind that as far as KMS was asked."""
-    spki_sha256: str | None
-    """None while KMS has not been asked."""
-
-    def is_named_by(self, arns: Iterable[KeyArn], spki_sha256: str | None) -> bool:
-        """Say whether one of these ARNs, an alias or replica included, or this public key is the checkpoint key."""
-        mine = {_identity(arn) for arn in self.arns}
-        return not mine.isdisjoint(map(_identity, arns)) or (
-            spki_sha256 is not None and spki_sha256 == self.spki_sha256
-        )
-
-
-def _identity(arn: KeyArn) -> tuple[str, ...]:
-    # Related multi-Region keys have one key id (KMS Developer Guide, "Multi-Region keys").
-    resource = arn.text.split(":")[5]
-    return (arn.account, resource) if resource.startswith("key/mrk-") else (arn.text,)
 
 
 def checkpoint_handle(arn: KeyArn, installation: str) -> KeyHandle:

@@ -20,7 +20,7 @@ from byok_api.references import KeyArn, ObjectName
 from byok_api.resolution import EffectiveRecipe, resolve
 from byok_api.signatures import algorithms_for
 from byok_api.signingrecipe import SigningRecipe
-from byok_signer.entries import Catalogue, Inventory, KeyEntry, Pin, Refused, SigningEntry
+from byok_signer.entries import Catalogue, Inventory, KeyEntry, Pin, Refused, ReservedKey, SigningEntry
 from byok_signer.guard import policy_for
 from byok_signer.kms.port import KeyHandle, external_id_for
 
@@ -38,6 +38,8 @@ class Rules:
     managed_key: ObjectName | None = None
     required_terms: str | None = None
     """Terms that every key must acknowledge; None demands none."""
+    checkpoint_key: ReservedKey | None = None
+    """The key that signs the audit chain's head, and nothing else."""
 
 
 Problem = tuple[Reason, str]
@@ -65,6 +67,14 @@ def _terms_are_acknowledged(facts: _KeyFacts) -> Problem | None:
     given, wanted = facts.key.spec.acknowledgement, facts.rules.required_terms
     if wanted is not None and (given is None or given.terms != wanted):
         return Reason.KeyInvalid, f"does not acknowledge the terms {wanted} (spec.acknowledgement)"
+    return None
+
+
+def _is_not_the_checkpoint_key(facts: _KeyFacts) -> Problem | None:
+    aws, reserved = facts.key.spec.aws, facts.rules.checkpoint_key
+    arns = (KeyArn(arn) for arn in (aws.key_arn, *(aws.replicas or ())))
+    if reserved is not None and reserved.is_named_by(arns, facts.chain.spki_sha256 if facts.chain else None):
+        return Reason.KeyInvalid, "is the key that signs the installation's audit checkpoints; name another KMS key"
     return None
 
 
@@ -111,6 +121,7 @@ CERTIFICATE_CHECKS: tuple[_KeyCheck, ...] = (
 KEY_CHECKS: tuple[_KeyCheck, ...] = (
     _is_active,
     _terms_are_acknowledged,
+    _is_not_the_checkpoint_key,
     *CERTIFICATE_CHECKS,
     _algorithm_fits_certificate,
     _is_claimed_once,

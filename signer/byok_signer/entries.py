@@ -3,7 +3,7 @@
 A recipe or key that cannot be used is not left out but kept as `Refused`, with the reason that its users are told.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -12,7 +12,7 @@ from byok_api.byokkey import ByokKey
 from byok_api.certificates import CertificateChain
 from byok_api.consent import admits
 from byok_api.errors import Reason, Refusal
-from byok_api.references import ObjectName
+from byok_api.references import KeyArn, ObjectName
 from byok_api.resolution import EffectiveRecipe
 from byok_api.signingrecipe import SigningRecipe
 from byok_signer.guard import ClaimPolicy
@@ -110,3 +110,26 @@ class Catalogue:
     def admits(self, key: KeyEntry, namespace: str) -> bool:
         """Say whether a key's owner lets callers and recipes of a namespace use it."""
         return admits(key.manifest, namespace, self.namespace_labels.get(namespace))
+
+
+@dataclass(frozen=True)
+class ReservedKey:
+    """The checkpoint key, as ByokKeys must not name it."""
+
+    arns: frozenset[KeyArn]
+    """As the installation names it, and the key behind that as far as KMS was asked."""
+    spki_sha256: str | None
+    """None while KMS has not been asked."""
+
+    def is_named_by(self, arns: Iterable[KeyArn], spki_sha256: str | None) -> bool:
+        """Say whether one of these ARNs, an alias or replica included, or this public key is the checkpoint key."""
+        mine = {_identity(arn) for arn in self.arns}
+        return not mine.isdisjoint(map(_identity, arns)) or (
+            spki_sha256 is not None and spki_sha256 == self.spki_sha256
+        )
+
+
+def _identity(arn: KeyArn) -> tuple[str, ...]:
+    # Related multi-Region keys have one key id (KMS Developer Guide, "Multi-Region keys").
+    resource = arn.text.split(":")[5]
+    return (arn.account, resource) if resource.startswith("key/mrk-") else (arn.text,)

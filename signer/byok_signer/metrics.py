@@ -4,14 +4,17 @@ Labels hold method names, codes, reasons and names of catalogued objects: nothin
 caller can make the number of series grow.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import TypeVar
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Metric, generate_latest
+from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.process_collector import ProcessCollector
+from prometheus_client.registry import Collector
 
 from byok_api.errors import Reason
 from byok_api.references import ObjectName
+from byok_signer.quota import Level, QuotaKey
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 """Of `Metrics.exposition` (Prometheus text format)."""
@@ -32,6 +35,24 @@ class _Children(dict[tuple[str, ...], _Child]):
     def __missing__(self, values: tuple[str, ...]) -> _Child:
         child = self[values] = self._labels(*values)
         return child
+
+
+class _QuotaLevels(Collector):
+    """Reads this signer's quotas; those in use only, and so no more than there are accounts, Regions and families."""
+
+    def __init__(self, levels: Callable[[], Mapping[QuotaKey, Level]]) -> None:
+        self._levels = levels
+
+    def collect(self) -> Iterator[Metric]:
+        labels = ("account", "region", "family")
+        rate = GaugeMetricFamily("byok_signer_quota_per_second", "This signer's share of a quota, now.", labels=labels)
+        waiting = GaugeMetricFamily("byok_signer_quota_waiting", "Signatures that wait for a quota.", labels=labels)
+        for quota, level in self._levels().items():
+            values = (quota.account, quota.region, quota.family.value)
+            rate.add_metric(values, level.rate)
+            waiting.add_metric(values, level.waiting)
+        yield rate
+        yield waiting
 
 
 class Metrics:
@@ -61,6 +82,12 @@ class Metrics:
             self._counter("signatures", "Signatures released, each verified and recorded.", "key", "recipe").labels
         )
         self._repeated = self._counter("signatures_repeated", "Signatures given out again to a caller who asked again.")
+        self._checkpoints = _Children(
+            self._counter("checkpoints", "Tries to sign the audit chain's head.", "outcome").labels
+        )
+        self._checkpoint_time = self._gauge(
+            "checkpoint_timestamp_seconds", "When the audit chain's head was last signed, unix time; 0 if never."
+        )
         self._in_flight = self._gauge("in_flight", "Calls being served.")
         self._audit_lag = self._gauge("audit_lag_seconds", "Age of the oldest audit record that is not durable yet.")
         self._objects = self._gauge(
@@ -108,6 +135,16 @@ class Metrics:
     def observe_audit_lag(self, lag: Callable[[], float]) -> None:
         """Have `lag` asked, in seconds, whenever metrics are read."""
         self._audit_lag.set_function(lag)
+
+    def checkpoint_ended(self, outcome: str) -> None:
+        """Count a try to sign the audit chain's head: `outcome` is ok or a Reason's name."""
+        self._checkpoints[outcome,].inc()
+        if outcome == "ok":
+            self._checkpoint_time.set_to_current_time()
+
+    def observe_quotas(self, levels: Callable[[], Mapping[QuotaKey, Level]]) -> None:
+        """Have `levels` asked whenever metrics are read."""
+        self.registry.register(_QuotaLevels(levels))
 
     def catalogue_changed(self, objects: Mapping[tuple[str, str], int], not_after: Mapping[ObjectName, float]) -> None:
         """Replace what is said of the catalogue: counts by (kind, ready or reason), certificates' unix ends by key."""

@@ -27,6 +27,8 @@ from byok_signer.work import Signed, Work
 
 _QUEUE_BOUND = 0.1
 """Seconds that a signature may wait for its turn."""
+_ACCOUNT_PATIENCE = 1.0
+"""Seconds that the first signatures wait for STS to say whose quota they are charged to."""
 _UNKNOWN = (Attempt(None, Outcome.UNKNOWN),)
 
 Present = Callable[[Work], SigningEntry]
@@ -76,8 +78,8 @@ class Signing:
 
     async def _make(self, work: Work, commit: Callable[[], None]) -> Made:
         subject = subject_of_work(work)
-        demand = self._demand(work)
         try:
+            demand = await self._demand(work)
             self._breaker.check(work.handle)
             timeout = min(_QUEUE_BOUND, work.admission.call.remaining)
             await self._ports.quotas.acquire(demand, timeout=timeout)
@@ -129,9 +131,10 @@ class Signing:
         self._ports.metrics.signed(work.entry.key.name, work.entry.recipe.name)
         return answer, audit_id
 
-    def _demand(self, work: Work) -> Demand:
+    async def _demand(self, work: Work) -> Demand:
         handle, entry = work.handle, work.entry
-        account = handle.signing_arn.account
+        timeout = min(_ACCOUNT_PATIENCE, work.admission.call.remaining)
+        account = await self._ports.kms.calling_account(handle, timeout=timeout)
         return Demand(
             quota=QuotaKey(account, handle.signing_arn.region, family_of(entry.algorithm)),
             key=entry.key.name,

@@ -18,7 +18,8 @@ from byok_api.signatures import spki_sha256_of_der
 from byok_sandbox.software_kms import KeyStore, SoftwareKms
 from byok_signer import checkpoints
 from byok_signer.audit import FileAuditSink
-from byok_signer.checkpoints import Checkpointer, ReservedKey, checkpoint_handle
+from byok_signer.checkpoints import Checkpointer, checkpoint_handle
+from byok_signer.entries import ReservedKey
 from byok_signer.kms.errors import OUTAGE, Action
 from byok_signer.kms.port import KeyHandle, PublicKeyAnswer, SignAnswer
 from tests.support.trails import REFUSED

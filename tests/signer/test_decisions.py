@@ -10,16 +10,17 @@ from cryptography import x509
 from byok_api.algorithms import SigningAlgorithm
 from byok_api.byokkey import ByokKey
 from byok_api.errors import Reason, Refusal
-from byok_api.references import ObjectName
+from byok_api.references import KeyArn, ObjectName
 from byok_api.signingrecipe import SigningRecipe
 from byok_sandbox.ca import pem_of
 from byok_signer.decisions import Rules, build_catalogue
-from byok_signer.entries import Catalogue, Inventory, Refused, SigningEntry
-from tests.support.manifests import PRESETS, key, recipe
+from byok_signer.entries import Catalogue, Inventory, Refused, ReservedKey, SigningEntry
+from tests.support.manifests import KEY_ARN, PRESETS, key, recipe
 from tests.support.pki import NOW, Leaf, extensions, identity
 
 RULES = Rules(installation="test", presets_namespace=PRESETS)
 PHOTO = ObjectName("media", "photo")
+OTHER_ARN = KEY_ARN[:-1] + "f"
 
 
 def catalogue_of(
@@ -129,6 +130,25 @@ def test_without_creation_times_both_claims_are_refused() -> None:
 
 def test_one_namespace_may_name_a_key_twice() -> None:
     assert reason_of(catalogue_of(key(), key("media/second"), recipe())) is None
+
+
+@pytest.mark.parametrize(
+    "reserved",
+    [
+        ReservedKey(frozenset({KeyArn(KEY_ARN)}), None),
+        ReservedKey(frozenset({KeyArn(OTHER_ARN)}), identity().chain.spki_sha256),
+    ],
+    ids=["its ARN", "its public key"],
+)
+def test_a_key_that_is_the_installations_checkpoint_key_signs_nothing_else(reserved: ReservedKey) -> None:
+    rules = Rules(installation="test", presets_namespace=PRESETS, checkpoint_key=reserved)
+    assert reason_of(catalogue_of(key(), recipe(), rules=rules)) is Reason.KeyInvalid
+
+
+def test_an_installation_with_another_checkpoint_key_signs() -> None:
+    reserved = ReservedKey(frozenset({KeyArn(OTHER_ARN)}), "0" * 64)
+    rules = Rules(installation="test", presets_namespace=PRESETS, checkpoint_key=reserved)
+    assert reason_of(catalogue_of(key(), recipe(), rules=rules)) is None
 
 
 def test_terms_that_an_installation_demands_must_be_the_ones_acknowledged() -> None:
