@@ -63,7 +63,7 @@ def test_an_events_offset_is_given() -> None:
     ]
 
 
-_LARGE = '{"x":"' + "\\\\{]" * 1000 + '"}'
+_LARGE = '{"x":"' + '{\\"' * 1000 + '"}'
 DAMAGED = [
     ("cut off within an event", '{"Records":[{"a":1},{"b":', [{"a": 1}], 20, "the file ends within"),
     ("cut off after an event", '{"Records":[{"a":1}', [{"a": 1}], 19, "the file ends within"),

@@ -205,7 +205,7 @@ def test_one_excuse_explains_one_signature_and_could_be_either() -> None:
 _TIMES = st.integers(0, 8).map(float)
 _EXCUSES = st.lists(
     st.tuples(_KEYS, _TIMES, _TIMES, st.integers()).map(
-        lambda x: Excuse(x[0], min(x[1:3]), max(x[1:3]), f"a/{x[3]}", 0, "IntentWithoutOutcome", x[1], x[0])
+        lambda x: Excuse(x[0], min(x[1:3]), max(x[1:3]), f"a/{x[3]}", "IntentWithoutOutcome", x[1], x[0])
     ),
     max_size=7,
 )

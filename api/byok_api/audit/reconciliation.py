@@ -57,8 +57,6 @@ class Excuse(NamedTuple):
     end: float
     """... and the latest."""
     audit_id: str
-    number: int
-    """Among the record's attempts, from 0."""
     kind: str
     time: float
     key_arn: str
@@ -81,7 +79,6 @@ def unknown_attempt(attempt: Attempted, asked: float) -> Excuse:
         start,
         end,
         attempt.audit_id,
-        attempt.number,
         ExcuseKind.UNKNOWN.value,
         attempt.time,
         attempt.key_arn,
@@ -90,7 +87,7 @@ def unknown_attempt(attempt: Attempted, asked: float) -> Excuse:
 
 def intent_without_outcome(audit_id: str, time: float, key_arn: str) -> Excuse:
     """Make an excuse of an intent that nothing settles."""
-    return Excuse(key_family(key_arn), time - NEAR, time + NEAR, audit_id, 0, ExcuseKind.INTENT.value, time, key_arn)
+    return Excuse(key_family(key_arn), time - NEAR, time + NEAR, audit_id, ExcuseKind.INTENT.value, time, key_arn)
 
 
 class Verdict(StrEnum):

@@ -23,7 +23,7 @@ PRAGMA temp_store = FILE;
 PRAGMA cache_size = -32768;
 CREATE TABLE attempts (request_id, audit_id, number, outcome, time, key_arn);
 CREATE TABLE events (request_id, event_id, account, time, key_arn, error, principal, actor);
-CREATE TABLE excuses (family, start, end, audit_id, number, kind, time, key_arn);
+CREATE TABLE excuses (family, start, end, audit_id, kind, time, key_arn);
 CREATE TABLE unmatched (family, request_id, event_id, account, time, key_arn, error, principal, actor);
 CREATE TABLE intents (writer, sequence, time, key_arn, PRIMARY KEY (writer, sequence)) WITHOUT ROWID;
 BEGIN;
@@ -47,7 +47,7 @@ class Ledger:
         self._batches: dict[str, list[Sequence[_Value]]] = {
             "INSERT INTO attempts VALUES (?, ?, ?, ?, ?, ?)": [],
             "INSERT INTO events VALUES (?, ?, ?, ?, ?, ?, ?, ?)": [],
-            "INSERT INTO excuses VALUES (?, ?, ?, ?, ?, ?, ?, ?)": [],
+            "INSERT INTO excuses VALUES (?, ?, ?, ?, ?, ?, ?)": [],
             "INSERT INTO unmatched VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)": [],
         }
         self._attempts, self._events, self._excuses, self._unmatched = self._batches
@@ -120,8 +120,8 @@ class Ledger:
         return map(self._unpacked, self._rows("SELECT * FROM events ORDER BY request_id, event_id, account"))
 
     def excuses(self) -> Iterator[Excuse]:
-        """Read the excuses by key and time, each once."""
-        rows = self._rows("SELECT DISTINCT * FROM excuses ORDER BY family, start, audit_id, number")
+        """Read the excuses by key and time."""
+        rows = self._rows("SELECT * FROM excuses ORDER BY family, start, audit_id")
         return (Excuse(*row) for row in rows)
 
     def unmatched(self) -> Iterator[SignEvent]:
