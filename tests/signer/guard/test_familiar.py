@@ -139,6 +139,14 @@ def test_a_claim_that_ends_with_a_hash_is_not_mistaken_for_a_shorter_one() -> No
     assert not is_familiar(cut, taught(message))
 
 
+@pytest.mark.parametrize("change", [lambda data: data + b"\0", lambda data: data[:-1], lambda _: b""])
+def test_a_claim_without_title_is_not_mistaken_for_another_of_other_length(change: Callable[[bytes], bytes]) -> None:
+    message = without("dc:title")(created_claim())
+    assert is_familiar(message, taught(message))
+    assert not is_familiar(created_claim().sig_structure, taught(message))
+    assert not is_familiar(claim_bytes(change)(replace(created_claim(), sig_structure=message)), taught(message))
+
+
 def test_an_icon_is_compared_in_every_claim() -> None:
     def with_icon(fields: Fields) -> None:
         fields["created_assertions"].append(hashed("c2pa.icon"))
