@@ -1,14 +1,10 @@
 """Both sides of a reconciliation on disk, to be read back in order: SQLite sorts what memory does not hold.
 
-Files are made in the folder for temporary ones and are gone with the process; SQLite's own go where `TMPDIR` says, or
-to /var/tmp.
+They go to the folder that `TMPDIR` names, or to /var/tmp, in files that are gone with the process, whatever ends it.
 """
 
 import sqlite3
-import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
-from pathlib import Path
 from types import TracebackType
 from typing import Self
 
@@ -18,7 +14,6 @@ from byok_api.errors import Reason, Refusal
 
 _SCHEMA = """
 PRAGMA journal_mode = OFF;
-PRAGMA synchronous = OFF;
 PRAGMA temp_store = FILE;
 PRAGMA cache_size = -32768;
 CREATE TABLE attempts (request_id, audit_id, number, outcome, time, key_arn);
@@ -40,7 +35,9 @@ class Ledger:
     """What the trail and CloudTrail say, to be filled and then read; a context manager."""
 
     def __init__(self) -> None:
-        self._stack = ExitStack()
+        # No name: a database on disk of this connection alone (SQLite, "In-Memory Databases", temporary databases).
+        self._database = sqlite3.connect("", isolation_level=None)
+        self._database.executescript(_SCHEMA)
         self._names = _Names()
         self._open: dict[tuple[str, int], tuple[float, str]] = {}
         self._overflowed = False
@@ -53,18 +50,14 @@ class Ledger:
         self._attempts, self._events, self._excuses, self._unmatched = self._batches
 
     def __enter__(self) -> Self:
-        folder = self._stack.enter_context(tempfile.TemporaryDirectory(prefix="byokctl-"))
-        self._database = sqlite3.connect(Path(folder, "ledger"), isolation_level=None)
-        self._stack.callback(self._database.close)
-        self._database.executescript(_SCHEMA)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._stack.close()
+        self._database.close()
         if isinstance(error, sqlite3.OperationalError):
-            message = f"the folder for temporary files, {tempfile.gettempdir()}: {error}; let TMPDIR name a larger one"
+            message = f"no room to sort what was read ({error}); let TMPDIR name a folder with more"
             raise Refusal(Reason.InvalidRequest, message) from error
 
     def add_attempt(self, attempt: Attempted) -> None:

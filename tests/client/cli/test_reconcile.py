@@ -329,6 +329,14 @@ def test_intents_beyond_what_memory_holds_are_settled_too(run: Run, monkeypatch:
     assert ended.document["intentsWithoutOutcome"]["listed"][0]["auditId"] == "signer-a/7"
 
 
+def test_no_room_to_sort_is_refused_with_what_helps(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ledgers, "_SCHEMA", ledgers._SCHEMA + "PRAGMA max_page_count = 12;")  # noqa: SLF001 - a small disk
+    trail = write_trail(tmp_path / "audit.jsonl", [])
+    files = log_file(tmp_path / "log.json.gz", [sign(f"r{number}", START) for number in range(2000)])
+    ended = cli("audit", "reconcile", trail, "--cloudtrail", files)
+    assert (ended.status, "let TMPDIR name a folder with more" in ended.err) == (1, True)
+
+
 _REQUESTS = st.dictionaries(
     st.integers(0, 30).map(str),
     st.tuples(

@@ -82,8 +82,8 @@ def reconcile(  # noqa: PLR0913 - one parameter for each option
     """Compare the audit trail with CloudTrail: each signature of KMS has its record, and each record its signature.
 
     Lists signatures without record, records without event, what the two tell differently, attempts whose outcome is
-    unknown, and intents without outcome. Succeeds if all agrees, all could be read, and the trail is intact. Larger
-    than memory: what is sorted goes to the folder for temporary files (TMPDIR).
+    unknown, and intents without outcome. Succeeds if all agrees, all could be read, and the trail is intact. What is
+    sorted goes to disk, in the folder that TMPDIR names, or to /var/tmp.
     """
     from byok_api.audit.agreement import Period  # noqa: PLC0415 - loaded when it runs
     from byok_client.cli import reconciling  # noqa: PLC0415 - same
