@@ -30,7 +30,7 @@ from byok_signer.__main__ import running
 from byok_signer.settings import read_settings
 from tests.support.claims import Parts, created_claim
 from tests.support.emulator import ACCOUNT, Aws
-from tests.support.manifests import key_document, recipe_document, yaml_of
+from tests.support.manifests import key_document, recipe_document
 from tests.support.pki import NOW, authority
 from tests.support.signer import until
 
@@ -176,7 +176,7 @@ def _write_manifests(folder: Path, key: KmsKey, names: Sequence[str], assuming: 
     folder.mkdir()
     for start in range(0, len(names), _FILE):
         pairs = [_documents(key, name, assumes=name in assuming) for name in names[start : start + _FILE]]
-        text = yaml_of(*(document for pair in pairs for document in pair))
+        text = "\n---\n".join(json.dumps(document) for pair in pairs for document in pair)
         (folder / f"from-{start}.yaml").write_text(text)
 
 
