@@ -65,11 +65,12 @@ class Visit:
 
 
 class Road:
-    """A lane, the moment it is at, and all who came to it."""
+    """A lane, the moment it is at, and all who came to it. `late` tells when a timer for a moment goes off."""
 
-    def __init__(self, rate: float, *, start: float = 0.0) -> None:
+    def __init__(self, rate: float, *, late: Callable[[float], float] = float) -> None:
         self.lane = Lane(rate)
-        self.now = start
+        self.now = 0.0
+        self._late = late
         self.visits: list[Visit] = []
         self.on_grant: Callable[[float], None] = lambda _moment: None
         self._open: dict[Waiter, Visit] = {}
@@ -88,8 +89,8 @@ class Road:
 
     def pass_time(self, until: float) -> None:
         """Wake the lane whenever it wants to be woken, up to and with `until`."""
-        while (wake_at := self.lane.wake_at()) is not None and wake_at <= until:
-            self.now = max(self.now, wake_at)
+        while (wake_at := self.lane.wake_at()) is not None and self._late(wake_at) <= until:
+            self.now = max(self.now, self._late(wake_at))
             self._note(self.lane.advance(self.now))
             assert (self.lane.wake_at() or math.inf) > self.now  # or an event loop would spin
         self.now = max(self.now, until)

@@ -17,8 +17,8 @@ SLACK = 0.05
 """Seconds whose tokens may be caught up on, so that a late event loop loses nothing.
 
 KMS counts by the second, so what is caught up on can be too much for one second: after a pause, 5 % of it. Simulated
-with late timers at 1.5 times the quota: without slack 73 % of the quota is used (a timer is up to a millisecond late),
-with 50 ms 98 % even if the loop stands still for up to 100 ms every second.
+at 1.5 times the quota with timers a millisecond late: without slack 66 % of the quota is used; with 50 ms all of it,
+even if the loop stands still for 50 ms every second.
 """
 PAUSE = 0.02
 """Seconds without a token after KMS has throttled: its count starts anew each second, so this saves a few calls."""

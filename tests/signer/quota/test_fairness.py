@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from byok_signer.quota.lane import SLACK
 from byok_signer.quota.turns import Fate
 from tests.support.simulated_time import Road, Visit, every, merged
 
@@ -37,6 +38,25 @@ def test_overload_leaves_no_token_unused_and_nobody_waits_beyond_the_bound(
     waits = sorted(visit.waited for visit in road.visits)
     assert len(road.granted()) >= 0.99 * 300 * SECONDS
     assert waits[-1] <= 0.1 + 1e-9
+
+
+def late(moment: float) -> float:
+    """Say when a timer goes off in a loop that is a millisecond late, and stands still for 50 of them each second."""
+    return moment + max(0.001, 0.05 - moment % 1)
+
+
+@pytest.mark.parametrize(("slack", "least", "most"), [(SLACK, 0.99, 1.02), (0, 0.5, 0.8)])
+def test_a_late_event_loop_loses_little_because_it_may_catch_up(
+    slack: float, least: float, most: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("byok_signer.quota.lane.SLACK", slack)
+    road = Road(1000, late=late)
+    for moment, namespace in poisson(1500, "a", until=SECONDS, seed=1):
+        if late(moment) > moment + 0.001:
+            continue  # Nobody comes while the loop stands still; those who would have are too many already.
+        road.pass_time(moment)
+        road.come(namespace)
+    assert least * 1000 * SECONDS <= len(road.granted()) <= most * 1000 * SECONDS
 
 
 def test_the_refused_are_refused_at_once_when_the_queue_is_full() -> None:

@@ -148,6 +148,18 @@ async def test_nobody_waits_for_longer_than_100_ms_or_than_it_has_time(desk: Des
 
 
 @simulated
+async def test_one_who_comes_later_and_has_less_time_is_let_go_in_time(desk: Desk) -> None:
+    desk.replicas = 4
+    await desk.take_all()
+    patient = asyncio.create_task(desk.ask())
+    await asyncio.sleep(0)
+    begin = desk.loop.time()
+    assert isinstance(await desk.ask(timeout=0.005), Refusal)
+    assert desk.loop.time() - begin == pytest.approx(0.005)
+    assert isinstance(await patient, float)
+
+
+@simulated
 async def test_one_who_has_more_waiting_is_told_that_it_made_room(desk: Desk) -> None:
     await desk.take_all()
     loud = [asyncio.create_task(desk.ask(demand("loud"))) for _ in range(10)]
@@ -349,4 +361,9 @@ async def test_quotas_in_use_are_not_forgotten(desk: Desk) -> None:
 async def test_no_timer_is_left_when_nobody_waits(desk: Desk) -> None:
     await desk.take_all()
     await asyncio.gather(*(desk.ask() for _ in range(10)))
-    assert desk.loop._scheduled == []  # type: ignore[attr-defined] # noqa: SLF001 - of BaseEventLoop
+    waiting = asyncio.create_task(desk.ask())
+    await asyncio.sleep(0)
+    desk.quotas.give_back(demand())
+    await waiting
+    timers = desk.loop._scheduled  # type: ignore[attr-defined] # noqa: SLF001 - of BaseEventLoop
+    assert [timer for timer in timers if not timer.cancelled()] == []

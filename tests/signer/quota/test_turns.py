@@ -75,8 +75,12 @@ def test_a_thousand_namespaces_are_remembered() -> None:
     for number in range(MEMORY + 1):
         turns.add(Waiter(str(number), 0))
         turns.take_next()
-    crowd(turns, "10")  # Of 0 it is not remembered any more that it was served before 1.
-    assert order(turns) == "01"
+    crowd(turns, "0x")  # Of 0 it is not remembered any more that it was served.
+    assert order(turns) == "0x"
+    crowd(turns, "2x")
+    assert order(turns) == "2x"
+    crowd(turns, "xy")
+    assert order(turns) == "yx"
 
 
 def test_one_who_is_taken_out_is_not_served_and_costs_its_namespace_no_turn() -> None:
