@@ -14,6 +14,11 @@ CHANNEL_OPTIONS = (
     ("grpc.min_reconnect_backoff_ms", 5000),
     # A replica that was replaced has another address under the same name; gRPC's own value is as long as our deadline.
     ("grpc.dns_min_time_between_resolutions_ms", 1000),
+    # A node that died says nothing, and the kernel waits for a quarter of an hour. While a call is under way, one ping
+    # in 10 s is what a server at its defaults bears for 40 s; the signer answers, or its KMS has failed, long before.
+    ("grpc.keepalive_time_ms", 10_000),
+    ("grpc.keepalive_timeout_ms", 8000),
+    ("grpc.http2.ping_timeout_ms", 8000),  # what gRPC 1.85 goes by instead
     ("grpc.max_receive_message_length", 1024 * 1024),
     ("grpc.max_send_message_length", 1024 * 1024),
     # Over all addresses that the name has: what is tried again is then rather asked of another replica.
