@@ -14,8 +14,8 @@ import pytest
 from byok_signer.quota.lane import LEAST, PAUSE, Lane
 from tests.support.simulated_time import Road
 
-SECONDS = 16
-WARM = 6
+SECONDS = 20
+WARM = 8
 """Seconds that are not counted."""
 
 
