@@ -76,6 +76,8 @@ class Lane:
         settled = self.advance(now)
         if self._turns.waiting == 0 and self._bucket.take(now):
             waiter.fate = Fate.GRANTED
+        elif waiter.deadline <= now:
+            waiter.fate = Fate.EXPIRED
         elif self._turns.waiting >= self._room():
             evicted = self._turns.evict_for(waiter.namespace)
             if evicted is None:
@@ -88,7 +90,6 @@ class Lane:
             return settled
         self._turns.add(waiter)
         heapq.heappush(self._deadlines, (waiter.deadline, next(self._serial), waiter))
-        self._expire(now, settled)
         return settled
 
     def advance(self, now: float) -> list[Waiter]:

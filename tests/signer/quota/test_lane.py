@@ -122,6 +122,12 @@ def test_one_who_has_more_waiting_makes_room(road: Road) -> None:
     assert quiet.waited == pytest.approx(2 * MS, abs=1e-6)  # a came before it
 
 
+def test_nobody_makes_room_for_one_who_has_no_time_to_wait(road: Road) -> None:
+    many = [road.come("a") for _ in range(100)]
+    assert road.come("b", patience=0).fate is Fate.EXPIRED
+    assert {visit.fate for visit in many} == {Fate.WAITING}
+
+
 def test_more_replicas_slow_down_those_who_wait_already(road: Road) -> None:
     visits = [road.come() for _ in range(3)]
     road.lane.change_rate(100, road.now)
