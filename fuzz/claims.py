@@ -7,6 +7,7 @@ from dataclasses import replace
 from functools import cache
 from random import Random
 from typing import Any, cast
+from unicodedata import bidirectional, category
 
 import cbor2
 
@@ -110,8 +111,9 @@ def check_again(message: bytes, policy: ClaimPolicy, checked: CheckedClaim) -> N
     demand(checked.claim_sha256 == hashlib.sha256(payload).hexdigest())
     demand(claim["signature"] == f"self#jumbf=/c2pa/{checked.manifest_id}/c2pa.signature")
     demand(re.fullmatch(_URN, checked.manifest_id))
-    demand(isinstance(claim["instanceID"], str))
-    demand(claim["claim_generator_info"]["name"].isprintable() or not claim["claim_generator_info"]["name"].isascii())
+    generator = claim["claim_generator_info"]
+    for text in (claim["instanceID"], *(generator[key] for key in ("name", "version") if key in generator)):
+        demand(all(map(_is_harmless, text)))
     _check_references(claim, policy, checked)
 
 
@@ -148,6 +150,12 @@ def _label(claim: dict[str, Any], checked: CheckedClaim, reference: dict[str, An
     return label
 
 
+def _is_harmless(character: str) -> bool:
+    """Tell characters that a terminal shows from those that steer it."""
+    directions = ("LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI")
+    return category(character) not in ("Cc", "Zl", "Zp") and bidirectional(character) not in directions
+
+
 def _exact(data: bytes) -> Any:  # noqa: ANN401 - any value
     """Decode what encoding yields again, and what is plain all through."""
     demand(isinstance(data, bytes))
@@ -166,13 +174,25 @@ def mutate(message: bytes, random: Random) -> bytes:
     try:
         outer = cast("list[Any]", cbor.decode(message, cbor.SIG_STRUCTURE))
         layer, rules = random.choices(((1, cbor.PROTECTED_HEADER), (3, cbor.CLAIM)), (1, 9))[0]
-        outer[layer] = cbor2.dumps(changed(cbor.decode(outer[layer], rules), random))
+        if random.random() < 0.3:  # noqa: PLR2004 - about one in three
+            outer[layer] = _flipped(outer[layer], random)
+        else:
+            outer[layer] = cbor2.dumps(changed(cbor.decode(outer[layer], rules), random))
         if layer != 1 and random.choice((True, False)):
             outer[:3] = "Signature1", genuine().header, b""
         return cbor2.dumps(outer)
-    except (cbor.EncodingFault, cbor2.CBORError, TypeError, LookupError):
+    except (cbor.EncodingFault, cbor2.CBORError, TypeError, ValueError, LookupError):
         # Not even an array of parts: let its bytes be a claim.
         return cbor2.dumps(["Signature1", genuine().header, b"", message])
+
+
+def _flipped(data: bytes, random: Random) -> bytes:
+    """Change one to three bytes, and no length."""
+    changing = bytearray(data)
+    for _ in range(random.randint(1, 3)):
+        at = random.randrange(len(changing))
+        changing[at] ^= random.choice((1, 2, 4, 8, 16, 32, 64, 128, 0x60, 0xFF))
+    return bytes(changing)
 
 
 def seeds() -> Iterator[bytes]:

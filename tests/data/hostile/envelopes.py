@@ -55,7 +55,7 @@ ENVELOPES = (
     tried(
         "context-of-mac0",
         "context",
-        "Asks for what COSE_Mac0 authenticates; a MAC computed with a public key's owner's help proves nothing.",
+        "Asks for what COSE_Mac0 authenticates, in whose context no signature is made.",
         _set(context="MAC0"),
     ),
     tried(
