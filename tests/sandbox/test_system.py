@@ -15,8 +15,10 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 
 from byok_api.algorithms import SigningAlgorithm
+from byok_api.audit.agreement import Period
 from byok_api.errors import Reason, Refusal
 from byok_client import ClientSettings, SignerClient, SignerError, SigningResult
+from byok_client.cli.reconciling import Question, reconcile
 from byok_sandbox import shipped
 from byok_sandbox.ca import TlsAuthority
 from byok_sandbox.demo import SAMPLES, DemoError, play
@@ -168,6 +170,24 @@ def test_neither_tokens_nor_signatures_nor_digests_are_in_what_the_processes_log
     logs = "".join(path.read_text() for path in (sandbox.folder / "logs").glob("*.log"))
     assert "refused" in logs
     assert not [secret for secret in forbidden if secret in logs]
+
+
+def test_the_trail_and_kms_own_log_agree(sandbox: Sandbox) -> None:
+    attempt(sandbox.client, sandbox.folder / "out.jpg")
+    question = Question(
+        trails=[sandbox.audit],
+        cloudtrail=[sandbox.folder / "kms-events.jsonl"],
+        keys=[str(key.arn) for key in sandbox.keys.values()],
+        owners=["arn:aws:iam::111122223333:user/administrator"],
+        period=Period(),
+        delay=0,
+    )
+    report = reconcile(question)
+    found = report.document
+    assert (report.exit, found["agrees"], found["complete"], found["trail"]["intact"]) == (0, True, True, True)
+    assert found["matched"] >= 1
+    # The owner has signed a certificate request for each key.
+    assert found["byOwners"] == len(SigningAlgorithm)
 
 
 def test_the_demo_fails_where_an_asset_is_not_trusted(sandbox: Sandbox, tmp_path: Path) -> None:

@@ -1,7 +1,8 @@
 """What a reconciliation comes to: the findings, counted and the earliest listed, and how far they reach. Pure."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import NamedTuple
@@ -149,6 +150,8 @@ class Reconciliation:
     """Intents without outcome."""
     out_of_reach: Counter[Reach] = field(default_factory=Counter)
     """Signatures in the trail whose events the files cannot have."""
+    owners: int = 0
+    """Signatures in CloudTrail that no record names, and need none: the keys' owners made them."""
     other_keys: int = 0
     """Signatures in CloudTrail with keys that the trail does not name."""
 
@@ -164,14 +167,30 @@ class Reconciliation:
         return not (self.out_of_reach[Reach.BEFORE] or self.out_of_reach[Reach.NO_REGION])
 
 
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """Which signatures must have records."""
+
+    keys: AbstractSet[str]
+    """Those of these keys, by ARN, ..."""
+    owners: Sequence[str]
+    """... unless one of these made them: a user's ARN, or a role's session without its name."""
+    period: Period
+
+    def is_owner(self, principal: str) -> bool:
+        """Whether somebody may sign without a record."""
+        role, _, _ = principal.rpartition("/")
+        return principal in self.owners or (":assumed-role/" in role and role in self.owners)
+
+
 class Reconciler:
     """Sums up judgements and excuses; what is outside of the period is left out."""
 
-    def __init__(self, keys: set[str], coverage: Coverage, period: Period) -> None:
-        """`keys`: the ARNs whose signatures must have records."""
-        self._families = {key_family(key) for key in keys}
+    def __init__(self, scope: Scope, coverage: Coverage) -> None:
+        self._scope = scope
+        self._families = {key_family(key) for key in scope.keys}
+        self._period = scope.period
         self._coverage = coverage
-        self._period = period
         self.actors: set[str] = set()
         """Who made the signatures that have a record."""
         self.result = Reconciliation()
@@ -226,6 +245,9 @@ class Reconciler:
         # A signature whose key is not told may be by any.
         if event.key_arn and key_family(event.key_arn) not in self._families:
             self.result.other_keys += 1
+            return None
+        if self._scope.is_owner(event.principal):
+            self.result.owners += 1
             return None
         return event
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from byok_api.audit import AuditRecord, ChainStart, Kind, Outcome
-from byok_api.audit.agreement import Coverage, Finding, Findings, Period, Reach, Reconciler, Reconciliation
+from byok_api.audit.agreement import Coverage, Finding, Findings, Period, Reach, Reconciler, Reconciliation, Scope
 from byok_api.audit.cloudtrail import SignEvent, plain
 from byok_api.audit.reconciliation import attempts_of, explain, join, unknown_attempt
 from byok_api.errors import Reason, Refusal
@@ -30,6 +30,8 @@ class Question:
     cloudtrail: Sequence[Path]
     keys: Sequence[str]
     """ARNs of further keys whose signatures must have records."""
+    owners: Sequence[str]
+    """Principals whose signatures need no records."""
     period: Period
     delay: float
     """Seconds that CloudTrail may take to deliver an event."""
@@ -63,7 +65,7 @@ def reconcile(question: Question) -> Report:
                 ledger.add_event(event)
 
         files = read_files(question.cloudtrail, coverage.see, take)
-        result = _compare(ledger, Reconciler(trail.keys, coverage, question.period))
+        result = _compare(ledger, Reconciler(Scope(trail.keys, question.owners, question.period), coverage))
     answer = _Answer(verdict, files, coverage, sorted(trail.keys), result)
     fine = result.agrees and answer.complete and verdict.intact
     return Report(_document(answer), _text(answer), Exit.OK if fine else Exit.FAILED)
@@ -148,6 +150,7 @@ def _document(answer: _Answer) -> dict[str, Any]:
         "attemptsUnknown": _findings(result.unknown),
         "intentsWithoutOutcome": _findings(result.intents),
         "notCovered": {reach.value: result.out_of_reach[reach] for reach in Reach if reach is not Reach.COVERED},
+        "byOwners": result.owners,
         "otherKeys": result.other_keys,
     }
 
@@ -190,6 +193,8 @@ def _text(answer: _Answer) -> list[Line | Table]:
         for reach, style in _REACH_STYLES.items()
         if (number := result.out_of_reach[reach])
     ]
+    if result.owners:
+        text.append(Line(f"signatures by key owners, which need no record: {result.owners}"))
     text.append(Line(f"signatures with other keys, left aside: {result.other_keys}"))
     text += _extent(answer)
     return text

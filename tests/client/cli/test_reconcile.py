@@ -1,7 +1,5 @@
 """`byokctl audit reconcile`: trail files against CloudTrail's log files, as they lie in its bucket."""
 
-import gzip
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -140,6 +138,24 @@ def test_signatures_with_other_keys_are_counted_unless_the_key_is_asked_for(run:
     assert (ended.status, _counts(ended.document)) == (1, {"signaturesWithoutRecord": 1})
 
 
+USER, ROLE = "arn:aws:iam::111122223333:user/owner", "arn:aws:sts::111122223333:assumed-role/owner"
+OWNERS = [
+    (USER, USER, 1),
+    (f"{ROLE}/monday", ROLE, 1),
+    (f"{ROLE}/monday", f"{ROLE}/monday", 1),
+    (f"{ROLE}/monday", f"{ROLE}/tuesday", 0),
+    (f"{ROLE}-2/monday", ROLE, 0),
+    (USER, USER.removesuffix("/owner"), 0),
+]
+
+
+@pytest.mark.parametrize(("principal", "owner", "excused"), OWNERS)
+def test_what_a_key_owner_signs_needs_no_record(run: Run, principal: str, owner: str, excused: int) -> None:
+    request = sign("r2", START + 1, userIdentity={"arn": principal})
+    ended = run([outcome(("r1", "signed"))], [sign("r1", START + 1), request], "--owner", owner)
+    assert (ended.status, ended.document["byOwners"]) == (1 - excused, excused)
+
+
 def test_certificate_requests_and_checkpoints_are_signatures_too(run: Run) -> None:
     certify = outcome(("r1", "signed"), kind=Kind.CERTIFY, intent=1)
     assert run([INTENT, certify], [sign("r1", START + 1)]).document["matched"] == 1
@@ -256,47 +272,6 @@ def test_cloudtrails_folders_are_read_as_they_lie_in_the_bucket(
     assert (ended.status, ended.out) == (1, (DATA / f"reconciled.{form}").read_text())
 
 
-def _packed(text: str) -> bytes:
-    return gzip.compress(text.encode(), mtime=0)
-
-
-_RECORD = json.dumps(sign("r1", START + 1))
-BAD_FILES = [
-    ("cut.json.gz", _packed('{"Records":[' + ",".join([_RECORD] * 50))[:-12], "cut off while packed"),
-    ("junk.json.gz", b"\x1f\x8b junk and more junk", "cannot be unpacked"),
-    ("broken.json", b'{"Records":[' + _RECORD.encode() + b",{x}]}" + b" " * 50, "no valid JSON"),
-    ("odd.json", json.dumps({"Records": [sign("r1", START, eventTime="noon")]}).encode(), "eventTime is not a time"),
-]
-
-
-@pytest.mark.parametrize(("name", "content", "message"), BAD_FILES, ids=[bad[0] for bad in BAD_FILES])
-def test_a_file_that_cannot_be_read_is_named_and_the_rest_goes_on(
-    cli: Cli, tmp_path: Path, name: str, content: bytes, message: str
-) -> None:
-    trail = write_trail(tmp_path / "audit.jsonl", [outcome(("r1", "signed"))])
-    log_file(tmp_path / "ct" / "zz.json", [sign("r1", START + 1)])
-    (tmp_path / "ct" / name).write_bytes(content)
-    ended = cli("audit", "reconcile", trail, "--cloudtrail", tmp_path / "ct", "-o", "json")
-    found = ended.document
-    assert (ended.status, found["agrees"], found["complete"], found["matched"]) == (1, True, False, 1)
-    damage = found["cloudTrail"]["damages"][0]
-    assert (damage["file"], message in damage["message"]) == (str(tmp_path / "ct" / name), True)
-
-
-def test_files_of_other_kinds_are_passed_over_in_folders_only(cli: Cli, tmp_path: Path) -> None:
-    trail = write_trail(tmp_path / "audit.jsonl", [])
-    log_file(tmp_path / "ct" / "log.json", [sign("x", START, eventName="ListKeys")])
-    digest = tmp_path / "ct" / "CloudTrail-Digest" / "digest.json"
-    digest.parent.mkdir()
-    digest.write_text("{")
-    config = tmp_path / "ct" / "config.json"
-    config.write_text('{"configurationItems":[]}')
-    ended = cli("audit", "reconcile", trail, "--cloudtrail", tmp_path / "ct", "-o", "json")
-    assert (ended.status, ended.document["cloudTrail"]["skippedFiles"]) == (0, 1)
-    ended = cli("audit", "reconcile", trail, "--cloudtrail", config)
-    assert (ended.status, "none of CloudTrail's log files" in ended.out) == (1, True)
-
-
 WRONG = [
     (("--cloudtrail", "nowhere"), 1, "CloudTrail files nowhere: there is no such file"),
     ((), 2, "Missing option '--cloudtrail'"),
@@ -364,6 +339,7 @@ def test_every_class_of_findings_is_the_naive_models(
         trails=[write_trail(tmp_path / "audit.jsonl", trail)],
         cloudtrail=[log_file(tmp_path / "log.json.gz", events)],
         keys=[],
+        owners=[],
         period=Period(),
         delay=900.0,
     )

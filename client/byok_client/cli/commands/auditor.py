@@ -71,6 +71,15 @@ def reconcile(  # noqa: PLR0913 - one parameter for each option
             "--key", metavar="ARN", help="A further KMS key whose signatures must all have records. May be repeated."
         ),
     ] = None,
+    owner: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--owner",
+            metavar="ARN",
+            help="A key owner, as CloudTrail names the caller; of a role, without the session. What it signs, such as "
+            "certificate requests, needs no record. May be repeated.",
+        ),
+    ] = None,
     since: Since = None,
     until: Until = None,
     delay_minutes: Annotated[
@@ -92,6 +101,7 @@ def reconcile(  # noqa: PLR0913 - one parameter for each option
         trails=trails,
         cloudtrail=cloudtrail,
         keys=key or [],
+        owners=owner or [],
         period=Period(*_span(since, until)),
         delay=delay_minutes * 60.0,
     )
