@@ -17,6 +17,7 @@ import jwt
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
 from byok_api.errors import Reason, Refusal
+from byok_signer.settings import SettingsError
 
 SET_SIZE_LIMIT = 256 * 1024
 """Bytes of a JWK set; the API server's has some 400 for each key."""
@@ -70,12 +71,16 @@ class IssuerKeys(Protocol):
 
 
 class FileKeys:
-    """A JWK set in a file, read again whenever the file changes."""
+    """A JWK set in a file, read now and again whenever the file changes; SettingsError if it cannot be read now."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._seen: tuple[int, ...] | None = None
         self._keys: KeySet = MappingProxyType({})
+        try:
+            self._read()
+        except (OSError, JwksError) as error:
+            raise SettingsError(f"--token-jwks-file {path}: {_cause(error)}") from None
 
     async def find(self, key_id: str) -> IssuerKey | None:
         """Look a key up in the file as it is now."""
@@ -85,8 +90,7 @@ class FileKeys:
         except (OSError, JwksError) as error:
             # Forgotten, so that keys which the issuer withdraws with a file that is broken are withdrawn.
             self._seen = None
-            reason = error.strerror if isinstance(error, OSError) else str(error)
-            raise _unavailable(f"{self._path}: {reason}", retry_after=_RETRY_SECONDS) from error
+            raise _unavailable(f"{self._path}: {_cause(error)}", retry_after=_RETRY_SECONDS) from error
         return self._keys.get(key_id)
 
     async def close(self) -> None:
@@ -223,6 +227,10 @@ def _algorithms_of(key: object) -> tuple[str, ...]:
         case _:
             # Private keys too: what publishes those is no set of public keys.
             return ()
+
+
+def _cause(error: OSError | JwksError) -> str:
+    return error.strerror or type(error).__name__ if isinstance(error, OSError) else str(error)
 
 
 def _identity(status: os.stat_result) -> tuple[int, ...]:

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import multiprocessing
 import os
 import sys
 from collections.abc import AsyncIterator
@@ -14,12 +15,15 @@ from byok_api.algorithms import SigningAlgorithm
 from byok_api.references import KeyArn, ObjectName
 from byok_sandbox.ca import TlsAuthority
 from byok_sandbox.issuer import Issuer
+from byok_signer.__main__ import main
 from byok_signer.entries import SigningEntry
 from tests.support.manifests import KEY_ARN, recipe_document, yaml_of
 from tests.support.pki import identity
 from tests.support.signer import DEADLINE, catalogue_of, certified_key, until
 
 SECRET_KEY = "the-secret-of-the-test"
+_FORKS = multiprocessing.get_context("forkserver")
+_FORKS.set_forkserver_preload(["byok_signer.__main__"])
 
 
 @dataclass
@@ -82,6 +86,26 @@ def recipe_hash() -> str:
     entry = catalogue_of(*documents).recipes[ObjectName("media", "photo")]
     assert isinstance(entry, SigningEntry)
     return entry.recipe.hash
+
+
+def run_to_its_end(flags: dict[str, str], log: Path) -> int | None:
+    """Run a signer that cannot serve; return its exit status. It is forked, since most of its time is its imports."""
+    process = _FORKS.Process(target=_main, args=([f"--{name}={value}" for name, value in flags.items()], log))
+    process.start()
+    process.join(DEADLINE)
+    if process.exitcode is None:
+        process.kill()
+        process.join()
+    return process.exitcode
+
+
+def _main(arguments: list[str], log: Path) -> None:
+    for name in [name for name in os.environ if name.startswith(("AWS_", "BYOK_"))]:
+        del os.environ[name]
+    with log.open("wb") as file:
+        os.dup2(file.fileno(), sys.stderr.fileno())
+    sys.argv = ["byok-signer", *arguments]
+    main()
 
 
 @asynccontextmanager
