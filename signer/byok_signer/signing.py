@@ -25,8 +25,6 @@ from byok_signer.quota import Demand, QuotaKey, family_of
 from byok_signer.recording import RefusalTrail, SubjectFields, subject_of_work
 from byok_signer.work import Signed, Work
 
-_QUEUE_BOUND = 0.1
-"""Seconds that a signature may wait for its turn."""
 _ACCOUNT_PATIENCE = 1.0
 """Seconds that the first signatures wait for STS to say whose quota they are charged to."""
 _UNKNOWN = (Attempt(None, Outcome.UNKNOWN),)
@@ -81,8 +79,7 @@ class Signing:
         try:
             demand = await self._demand(work)
             self._breaker.check(work.handle)
-            timeout = min(_QUEUE_BOUND, work.admission.call.remaining)
-            await self._ports.quotas.acquire(demand, timeout=timeout)
+            await self._ports.quotas.acquire(demand, timeout=work.admission.call.remaining)
         except Refusal as refusal:
             await self._refusals.record(refusal, subject)
             raise

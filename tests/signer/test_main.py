@@ -9,6 +9,7 @@ import os
 import signal
 import sys
 import time
+from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -21,7 +22,7 @@ import pytest
 
 from byok_api import signatures
 from byok_api.algorithms import SigningAlgorithm
-from byok_api.audit import verify_chain
+from byok_api.audit import Kind, verify_chain
 from byok_api.errors import Reason
 from byok_api.references import KeyArn, ObjectName
 from byok_api.signer.v1 import signer_pb2 as pb
@@ -32,6 +33,7 @@ from byok_signer.entries import SigningEntry
 from tests.support.claims import created_claim
 from tests.support.kms_stand_in import KmsStandIn, kms_stand_in
 from tests.support.manifests import KEY_ARN, recipe_document, yaml_of
+from tests.support.many_claims import another_claim
 from tests.support.pki import identity
 from tests.support.refusals import refusal_of, status_in, told_by
 from tests.support.signer import DEADLINE, JOB, catalogue_of, certified_key, until
@@ -152,21 +154,19 @@ async def test_a_signal_ends_it_once_calls_in_flight_are_answered_and_recorded(
 ) -> None:
     await signer.sign()
     kms.gate.clear()
-    calls = [asyncio.ensure_future(answered(signer)) for _ in range(10)]
+    claims = [another_claim() for _ in range(10)]
+    calls = [asyncio.ensure_future(signer.sign(claim)) for claim in claims]
     await until(lambda: kms.signed == 11)
     signer.process.send_signal(number)
     await until(lambda: '"message": "stopping"' in signer.log)
     kms.gate.set()
     began = time.monotonic()
-    for answer in await asyncio.gather(*calls):
-        signatures.verify(identity(ES256).public_key, ES256, answer.signature, message=CLAIM)
+    for claim, answer in zip(claims, await asyncio.gather(*calls), strict=True):
+        signatures.verify(identity(ES256).public_key, ES256, answer.signature, message=claim)
     assert await signer.ended() == 0
     assert time.monotonic() - began < 10
-    assert [event["kind"] for event in events(signer.folder)] == ["chain-start", *["outcome"] * 11]
-
-
-async def answered(signer: SignerProcess) -> pb.SignClaimResponse:
-    return await signer.sign()
+    kinds = Counter(event["kind"] for event in events(signer.folder))
+    assert kinds == {"chain-start": 1, "intent": 11, "outcome": 11}
 
 
 async def test_refusals_that_were_only_counted_are_recorded_at_the_end(signer: SignerProcess) -> None:
@@ -264,3 +264,26 @@ async def test_a_broken_manifest_is_reported_and_takes_no_other_down(tmp_path: P
         await until(lambda: '"message": "serving"' in signer.log or signer.process.returncode is not None)
         await signer.sign()
         assert "broken.yaml" in signer.log
+
+
+async def test_a_checkpoint_key_signs_the_trail_from_the_start_on_and_no_claims(
+    tmp_path: Path, kms: KmsStandIn
+) -> None:
+    flags = prepare(tmp_path) | {"aws-endpoint": kms.url, "checkpoint-key": KEY_ARN}
+    async with signer_process(tmp_path, flags) as signer:
+        await until(lambda: '"message": "serving"' in signer.log)
+        assert await reason_of(signer) is Reason.KeyInvalid
+        signer.process.terminate()
+        assert await signer.ended() == 0
+    lines = (tmp_path / "audit.jsonl").read_bytes().splitlines(keepends=True)
+    report = verify_chain(lines, checkpoint_key=identity(ES256).public_key)
+    assert (report.intact, report.kinds[Kind.CHECKPOINT], report.kinds.get(Kind.OUTCOME)) == (True, 2, None)
+
+
+async def test_a_checkpoint_key_that_cannot_be_used_ends_it_by_name(tmp_path: Path, kms: KmsStandIn) -> None:
+    kms.key_usage = "ENCRYPT_DECRYPT"
+    flags = prepare(tmp_path) | {"aws-endpoint": kms.url, "checkpoint-key": KEY_ARN}
+    async with signer_process(tmp_path, flags) as signer:
+        assert await signer.ended() == 2
+    assert f"--checkpoint-key {KEY_ARN}: " in signer.log
+    assert "Traceback" not in signer.log

@@ -20,6 +20,7 @@ class KmsStandIn:
     def __init__(self) -> None:
         self.key = SoftwareKey("ECC_NIST_P256", identity(SigningAlgorithm.ES256).private_key)
         self.url = ""
+        self.key_usage = "SIGN_VERIFY"
         self.signed = 0
         self.gate = asyncio.Event()
         """While clear, signatures are made and their answers held back."""
@@ -32,7 +33,7 @@ class KmsStandIn:
         answer = {"KeyId": KEY_ARN}
         if request.headers["X-Amz-Target"].endswith(".GetPublicKey"):
             spki = base64.b64encode(self.key.spki).decode()
-            answer |= {"PublicKey": spki, "KeySpec": self.key.spec, "KeyUsage": "SIGN_VERIFY"}
+            answer |= {"PublicKey": spki, "KeySpec": self.key.spec, "KeyUsage": self.key_usage}
             return self._respond({**answer, "SigningAlgorithms": list(self.key.algorithms)})
         message = base64.b64decode(fields["Message"])
         signature = self.key.sign(fields["SigningAlgorithm"], message, fields["MessageType"])
