@@ -1,6 +1,7 @@
 """What the hand-written docs say of files, commands, metrics and reasons is there."""
 
 import re
+import time
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from byok_api.errors import Reason
 from byok_client.cli.exits import Exit
 from byok_signer.guard import SIZE_LIMIT
 from byok_signer.metrics import Metrics
+from byok_signer.quota import Quotas
 from byok_signer.settings import Settings
 
 REPOSITORY = Path(__file__).parent.parent
@@ -52,9 +54,11 @@ def test_named_files_are_in_the_repository() -> None:
 
 
 def test_every_metric_is_documented() -> None:
+    metrics = Metrics()
+    metrics.observe_quotas(Quotas(per_second=1, replicas=lambda: 1, clock=time.monotonic))
     exported = {
         family.name + ("_total" if family.type == "counter" else "")
-        for family in text_string_to_metric_families(Metrics().exposition().decode())
+        for family in text_string_to_metric_families(metrics.exposition().decode())
         if family.name.startswith("byok_") and not family.name.endswith("_created")
     }
 

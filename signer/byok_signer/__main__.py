@@ -105,7 +105,7 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
         await replicas.start()
         stack.push_async_callback(replicas.close)
         quotas = Quotas(per_second=settings.quota_per_second, replicas=replicas, clock=time.monotonic)
-        metrics.observe_quotas(quotas.levels)
+        metrics.observe_quotas(quotas)
         ports = Ports(
             catalogue=catalogue.current,
             authenticator=JwtAuthenticator(

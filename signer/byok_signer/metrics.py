@@ -5,16 +5,17 @@ caller can make the number of series grow.
 """
 
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict
 from typing import TypeVar
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Metric, generate_latest
-from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
 
 from byok_api.errors import Reason
 from byok_api.references import ObjectName
-from byok_signer.quota import Level, QuotaKey
+from byok_signer.quota import Quotas
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 """Of `Metrics.exposition` (Prometheus text format)."""
@@ -37,22 +38,26 @@ class _Children(dict[tuple[str, ...], _Child]):
         return child
 
 
-class _QuotaLevels(Collector):
+class _QuotaMetrics(Collector):
     """Reads this signer's quotas; those in use only, and so no more than there are accounts, Regions and families."""
 
-    def __init__(self, levels: Callable[[], Mapping[QuotaKey, Level]]) -> None:
-        self._levels = levels
+    def __init__(self, quotas: Quotas) -> None:
+        self._quotas = quotas
 
     def collect(self) -> Iterator[Metric]:
         labels = ("account", "region", "family")
         rate = GaugeMetricFamily("byok_signer_quota_per_second", "This signer's share of a quota, now.", labels=labels)
         waiting = GaugeMetricFamily("byok_signer_quota_waiting", "Signatures that wait for a quota.", labels=labels)
-        for quota, level in self._levels().items():
+        for quota, level in self._quotas.levels().items():
             values = (quota.account, quota.region, quota.family.value)
             rate.add_metric(values, level.rate)
             waiting.add_metric(values, level.waiting)
         yield rate
         yield waiting
+        asked = CounterMetricFamily("byok_signer_quota", "What became of those who asked.", labels=("outcome",))
+        for outcome, count in asdict(self._quotas.counts).items():
+            asked.add_metric((outcome,), count)
+        yield asked
 
 
 class Metrics:
@@ -142,9 +147,9 @@ class Metrics:
         if outcome == "ok":
             self._checkpoint_time.set_to_current_time()
 
-    def observe_quotas(self, levels: Callable[[], Mapping[QuotaKey, Level]]) -> None:
-        """Have `levels` asked whenever metrics are read."""
-        self.registry.register(_QuotaLevels(levels))
+    def observe_quotas(self, quotas: Quotas) -> None:
+        """Have the quotas looked at whenever metrics are read."""
+        self.registry.register(_QuotaMetrics(quotas))
 
     def catalogue_changed(self, objects: Mapping[tuple[str, str], int], not_after: Mapping[ObjectName, float]) -> None:
         """Replace what is said of the catalogue: counts by (kind, ready or reason), certificates' unix ends by key."""
