@@ -18,6 +18,7 @@ EVENT_LIMIT = 2 * 1024 * 1024
 _TEXT_LIMIT = 2048
 _BOM = "\xef\xbb\xbf"
 _RECORDS = re.compile(r'\{\s*"Records"\s*:\s*\[')
+_LIST = re.compile(r"\[")
 _SPACE = re.compile(r"\s*")
 _SEPARATORS = re.compile(r"[\s,]*")
 _STRUCTURE = re.compile(r'\\.|["{}\[\]]', re.DOTALL)
@@ -59,6 +60,8 @@ class Damage:
     offset: int
     """Bytes into the file, unpacked."""
     message: str
+    within: bool = False
+    """Whether it is told where its event ends, so that reading goes on right behind it."""
 
 
 class NotCloudTrailError(ValueError):
@@ -172,7 +175,7 @@ def read_events(chunks: Iterable[bytes]) -> Iterator[Found | Damage]:
     while text.skip(_SPACE):
         if text.accept(_RECORDS):
             yield from _list(text, closing="}")
-        elif text.accept(re.compile(r"\[")):
+        elif text.accept(_LIST):
             yield from _list(text, closing="")
         else:
             yield from _document(text)
@@ -268,34 +271,31 @@ _decode = json.JSONDecoder().raw_decode
 
 def _value(text: _Text) -> object:
     """Decode the value that begins here, or return what is wrong with it, `text` then standing behind it."""
+    start = text.offset
     while True:
         try:
             value, text.at = _decode(text.text, text.at)
         except json.JSONDecodeError as error:
-            cut_off = error.pos >= len(text.text) - _CUT_OFF or error.msg.startswith("Unterminated string")
-            if cut_off and text.held <= EVENT_LIMIT and text.more():
-                continue
-            return _damage(text, error if not cut_off or text.held <= EVENT_LIMIT else None)
+            if error.pos < len(text.text) - _CUT_OFF and not error.msg.startswith("Unterminated string"):
+                position = text.offset + error.pos - text.at
+                text.skip_line()
+                return Damage(position, f"no valid JSON: {error.msg}")
+            if text.held > EVENT_LIMIT:
+                return _skipped(text, start, f"an event is larger than {EVENT_LIMIT} bytes")
+            if not text.more():
+                text.at = len(text.text)
+                return Damage(start, _ENDS)
         except (ValueError, RecursionError):
-            damage = Damage(text.offset, "an event holds a number too long, or is nested too deep, to be read")
-            return damage if text.skip_value() else Damage(text.offset, _ENDS)
+            return _skipped(text, start, "an event holds a number too long, or is nested too deep, to be read")
         else:
             return value
 
 
+def _skipped(text: _Text, start: int, message: str) -> Damage:
+    return Damage(start, message, within=True) if text.skip_value() else Damage(start, _ENDS)
+
+
 _ENDS = "the file ends within an event or a list of events"
-
-
-def _damage(text: _Text, error: json.JSONDecodeError | None) -> Damage:
-    start = text.offset
-    if error is None:
-        text.skip_value()
-        return Damage(start, f"an event is larger than {EVENT_LIMIT} bytes")
-    cut_off = error.pos >= len(text.text) - _CUT_OFF or error.msg.startswith("Unterminated string")
-    message = _ENDS if cut_off else f"no valid JSON: {error.msg}"
-    position = start if cut_off else start + error.pos - text.at
-    text.skip_line()
-    return Damage(position, message)
 
 
 def _list(text: _Text, *, closing: str) -> Iterator[Found | Damage]:
@@ -308,7 +308,7 @@ def _list(text: _Text, *, closing: str) -> Iterator[Found | Damage]:
         offset = text.offset
         value = _value(text)
         yield _checked(value, offset)
-        if isinstance(value, Damage) and not value.message.startswith("an event "):
+        if isinstance(value, Damage) and not value.within:
             return
     yield Damage(text.offset, _ENDS)
 

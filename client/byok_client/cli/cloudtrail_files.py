@@ -85,6 +85,8 @@ def _events_of(path: Path, found: FilesRead, *, named: bool) -> Iterator[Found]:
             found.damaged(path, 0, f"this is none of CloudTrail's log files: {error}")
         else:
             found.skipped += 1
+    if not pieces.offset and path.suffix != ".jsonl":
+        pieces.failure = pieces.failure or "the file is empty"
     if pieces.failure and not damaged:
         found.damaged(path, pieces.offset, pieces.failure)
 

@@ -26,6 +26,7 @@ BAD_FILES = [
     ("cut.json.gz", _packed('{"Records":[' + ",".join([_RECORD] * 50))[:-12], "cut off while packed"),
     ("junk.json.gz", b"\x1f\x8b junk and more junk", "cannot be unpacked"),
     ("broken.json", b'{"Records":[' + _RECORD.encode() + b",{x}]}" + b" " * 50, "no valid JSON"),
+    ("empty.json.gz", b"", "the file is empty"),
     ("odd.json", json.dumps({"Records": [sign("r1", START, eventTime="noon")]}).encode(), "eventTime is not a time"),
 ]
 

@@ -20,7 +20,7 @@ __all__ = ["app"]
 
 Trails = Annotated[
     list[Path],
-    typer.Argument(metavar="TRAIL...", help="Audit files, in the order of their times; - for standard input."),
+    typer.Argument(metavar="TRAIL", help="Audit files, in the order of their times; - for standard input."),
 ]
 
 
