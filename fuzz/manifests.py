@@ -121,6 +121,14 @@ def seeds() -> Iterator[bytes]:
     yield b"a: !!python/object/apply:os.system [id]\n"
     yield b"a: !!binary AAAA\nb: !!set {x}\nc: 2026-01-01\nd: 0o17\ne: 1:20\nf: .inf\ng: 1_000\n"
     yield b"? [a]\n: b\n"
+    yield from (
+        b"1: a\n",
+        b"true: a\n",
+        b"~: a\n",
+        b"1.5: a\n",
+        b"{a: {on: b, 0x1f: c}}\n",
+        b"a: 1.0e+999\nb: -.5e-999\n",
+    )
     yield b"--- a\n" * 1500
     yield b"a: " + b"9" * 5000
     yield b"a: 1e" + b"9" * 300
