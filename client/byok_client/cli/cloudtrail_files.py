@@ -72,16 +72,17 @@ def _events_of(path: Path, found: FilesRead, *, named: bool) -> Iterator[Found]:
     """Read a file's events; what cannot be read is noted."""
     pieces = _Pieces(path)
     found.files += 1
-    damaged = False
+    damaged = read = False
     try:
         for event in read_events(pieces):
             if isinstance(event, Damage):
                 found.damaged(path, event.offset, pieces.failure or event.message)
                 damaged = True
             else:
+                read = True
                 yield event
     except NotCloudTrailError as error:
-        if named or damaged:
+        if named or damaged or read:
             found.damaged(path, 0, f"this is none of CloudTrail's log files: {error}")
         else:
             found.skipped += 1

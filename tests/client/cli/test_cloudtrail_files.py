@@ -27,6 +27,7 @@ BAD_FILES = [
     ("junk.json.gz", b"\x1f\x8b junk and more junk", "cannot be unpacked"),
     ("broken.json", b'{"Records":[' + _RECORD.encode() + b",{x}]}" + b" " * 50, "no valid JSON"),
     ("empty.json.gz", b"", "the file is empty"),
+    ("more.json", b'{"Records":[]}{"Records":[{}]}{"other":1}', "none of CloudTrail's log files"),
     ("odd.json", json.dumps({"Records": [sign("r1", START, eventTime="noon")]}).encode(), "eventTime is not a time"),
 ]
 
