@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.installed
 PARTS  := client operator sandbox signer
 
-.PHONY: demo test lint format generate requirements clean
+.PHONY: demo test lint bench fuzz format generate requirements clean
 .DELETE_ON_ERROR:
 
 demo: $(READY)
@@ -20,6 +20,15 @@ lint: $(READY)
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-cache --no-logo
 	@$(BIN)/python -m byok_api.generate --check
+
+# About ten minutes; writes docs/benchmarks.md.
+bench: $(READY)
+	@$(BIN)/python -m benchmarks
+
+# About two minutes; `make fuzz FUZZ_SECONDS=600` gives each target ten.
+FUZZ_SECONDS ?= 40
+fuzz: $(READY)
+	@$(BIN)/python -m fuzz --seconds $(FUZZ_SECONDS)
 
 format: $(READY)
 	@$(BIN)/ruff format
