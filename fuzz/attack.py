@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from random import Random
 
-import atheris  # type: ignore[import-untyped]  # it has no stubs
+import atheris
 
 INSTRUMENTED = {
     "claims": ["byok_signer.guard"],
