@@ -128,8 +128,9 @@ class AwsKms:
 
     async def _ask(self, key: KeyHandle, operation: str, members: str, timeout: float) -> Allowed:
         """Ask with DryRun about the key itself: a replica has a policy of its own."""
-        call = self._call(key, operation, (key.signing_arn,), members + _members({"DryRun": True}), _dry_run)
-        call.dry_run = True
+        members += _members({"DryRun": True})
+        identity = partial(self._identity, key)
+        call = Call(key, operation, (key.signing_arn,), members, _dry_run, identity, dry_run=True)
         return (await self._caller.run(call, timeout=timeout))[0]
 
     def _call(

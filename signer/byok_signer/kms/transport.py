@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import socket
 import ssl
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from yarl import URL
@@ -17,10 +18,38 @@ from byok_signer.kms.http1 import HeaderLines, HttpAnswer, render_headers, rende
 
 _CONNECTIONS = 512
 _KEEP_ALIVE = 20.0
+_LOOKUPS = 4
 _NEXT_ADDRESS_AFTER = 1.0
 """Seconds before a name's next address is tried."""
 # CloudTrail shows it beside every call.
 _USER_AGENT = render_headers({"User-Agent": "byok-signer"})
+
+
+class _Names:
+    """Looks names up in threads of its own: a resolver that hangs holds up nothing but connections."""
+
+    def __init__(self) -> None:
+        self._threads = ThreadPoolExecutor(_LOOKUPS, "byok-kms-names")
+        self._lookups: dict[tuple[str, int], asyncio.Future[tuple[str, ...]]] = {}
+
+    async def resolve(self, host: str, port: int) -> tuple[str, ...]:
+        """List the addresses of a name, one lookup for all who ask meanwhile; OSError, UnicodeError."""
+        place = (host, port)
+        lookup = self._lookups.get(place)
+        if lookup is None:
+            lookup = asyncio.get_running_loop().run_in_executor(self._threads, _addresses_of, host, port)
+            self._lookups[place] = lookup
+            lookup.add_done_callback(lambda _: self._lookups.pop(place))
+        return await asyncio.shield(lookup)
+
+    def close(self) -> None:
+        """Look no more names up."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+
+def _addresses_of(host: str, port: int) -> tuple[str, ...]:
+    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    return tuple(dict.fromkeys(str(address[0]) for *_, address in found))
 
 
 class Transport:
@@ -37,7 +66,13 @@ class Transport:
         self._open: set[Connection] = set()
         self._kept: dict[URL, list[Connection]] = {}
         """Those that wait for a request, by origin, the last used last."""
+        self._names = _Names()
         self._closed = False
+
+    @property
+    def connections(self) -> int:
+        """How many are open."""
+        return len(self._open)
 
     async def post(
         self, url: URL, headers: HeaderLines, body: bytes, *, timeout: float, fresh: bool = False
@@ -69,6 +104,7 @@ class Transport:
         ended = [connection.ended for connection in self._open]
         for connection in tuple(self._open):
             connection.abort()
+        self._names.close()
         await asyncio.gather(*ended)
 
     async def _wait_for_slot(self, deadline: float) -> None:
@@ -97,6 +133,8 @@ class Transport:
             connection.abort()
 
     async def _connect(self, url: URL, deadline: float) -> Connection:
+        if self._closed:
+            raise NotSentError("the pool is closed")
         self._make_room()
         try:
             async with asyncio.timeout_at(deadline):
@@ -126,8 +164,7 @@ class Transport:
             )
             return connection
 
-        found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-        *others, last = dict.fromkeys(str(address[0]) for *_, address in found)
+        *others, last = await self._names.resolve(host, port)
         for address in others:
             with contextlib.suppress(OSError):
                 async with asyncio.timeout(_NEXT_ADDRESS_AFTER):

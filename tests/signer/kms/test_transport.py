@@ -1,112 +1,28 @@
 """Connections are kept, limited and given up so that no call gets another's answer, whatever happens to it."""
 
 import asyncio
-import contextlib
 import random
-import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from pathlib import Path
+import socket
+import threading
 
 import pytest
 from yarl import URL
 
-from byok_sandbox.ca import TlsAuthority
 from byok_signer.kms.connection import DisconnectedError, NotSentError, TransportError
-from byok_signer.kms.http1 import AnswerTooLongError, render_headers
-from byok_signer.kms.transport import Transport
-
-HEADERS = render_headers({"Host": "kms.example"})
-
-
-@dataclass
-class Peer:
-    """The server's end of one connection."""
-
-    reader: asyncio.StreamReader
-    writer: asyncio.StreamWriter
-
-    async def request(self) -> bytes:
-        """Read a request and return its body."""
-        head = await self.reader.readuntil(b"\r\n\r\n")
-        return await self.reader.readexactly(int(head.lower().split(b"content-length: ")[1].split(b"\r\n")[0]))
-
-    def answer(self, body: bytes, *headers: bytes) -> None:
-        lines = [b"HTTP/1.1 200 OK", b"Content-Length: %d" % len(body), *headers]
-        self.writer.write(b"\r\n".join(lines) + b"\r\n\r\n" + body)
-
-    async def hung_up(self) -> None:
-        """Wait until the other end is closed."""
-        with contextlib.suppress(ConnectionError):
-            while await self.reader.read(65536):
-                pass
-
-
-Script = Callable[[Peer], Awaitable[None]]
-
-
-async def echo(peer: Peer) -> None:
-    while True:
-        peer.answer(await peer.request())
-
-
-@dataclass
-class Server:
-    """Plays a script on each connection, then hangs up."""
-
-    script: Script
-    tls: ssl.SSLContext | None = None
-    url: URL = field(default_factory=URL)
-    connections: int = 0
-    most: int = 0
-    begun: asyncio.Queue[int] = field(default_factory=asyncio.Queue)
-    ended: asyncio.Queue[int] = field(default_factory=asyncio.Queue)
-    _open: set[asyncio.StreamWriter] = field(default_factory=set)
-
-    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.connections += 1
-        self.begun.put_nowait(self.connections)
-        self._open.add(writer)
-        self.most = max(self.most, len(self._open))
-        with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
-            await self.script(Peer(reader, writer))
-        self._open.discard(writer)
-        writer.transport.abort()
-        self.ended.put_nowait(self.connections)
-
-    async def wait_for_end(self) -> None:
-        """Wait until another connection has ended."""
-        await asyncio.wait_for(self.ended.get(), 10)
-
-
-@contextlib.asynccontextmanager
-async def serving(script: Script, tls: ssl.SSLContext | None = None) -> AsyncIterator[Server]:
-    served = Server(script, tls)
-    server = await asyncio.start_server(served.serve, "127.0.0.1", 0, ssl=tls)
-    scheme = "https" if tls else "http"
-    served.url = URL(f"{scheme}://127.0.0.1:{server.sockets[0].getsockname()[1]}/")
-    try:
-        yield served
-    finally:
-        server.close()
-        for writer in served._open:  # noqa: SLF001 - its own
-            writer.transport.abort()
-
-
-@contextlib.asynccontextmanager
-async def pool(limit: int = 512, idle_limit: float = 20, ca_file: Path | None = None) -> AsyncIterator[Transport]:
-    transport = Transport(ca_file, limit=limit, idle_limit=idle_limit)
-    try:
-        yield transport
-    finally:
-        await transport.close()
-
-
-async def post(
-    transport: Transport, server: Server, body: bytes = b"x", *, patience: float = 10, fresh: bool = False
-) -> bytes:
-    return (await transport.post(server.url, HEADERS, body, timeout=patience, fresh=fresh)).body
+from byok_signer.kms.http1 import AnswerTooLongError
+from tests.support.peers import (
+    HEADERS,
+    Peer,
+    Script,
+    breaking_off,
+    cancel_one,
+    echo,
+    pool,
+    post,
+    serving,
+    silent,
+    slow,
+)
 
 
 async def test_a_connection_is_kept_and_used_again_unless_a_fresh_one_is_wanted() -> None:
@@ -170,16 +86,6 @@ async def test_a_connection_that_waits_too_long_is_closed() -> None:
         assert server.connections == 2
 
 
-async def silent(peer: Peer) -> None:
-    await peer.hung_up()
-
-
-async def slow(peer: Peer) -> None:
-    await peer.request()
-    peer.writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n123")
-    await peer.hung_up()
-
-
 @pytest.mark.parametrize("script", [silent, slow])
 async def test_a_call_that_gets_no_answer_in_time_gives_its_connection_up(script: Script) -> None:
     async with serving(script) as server, pool(limit=1) as transport:
@@ -189,15 +95,6 @@ async def test_a_call_that_gets_no_answer_in_time_gives_its_connection_up(script
             assert type(caught.value) is TransportError
             await server.wait_for_end()
         assert server.connections == 2
-
-
-async def cancel_one(transport: Transport, server: Server) -> None:
-    call = asyncio.create_task(post(transport, server))
-    await server.begun.get()
-    call.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await call
-    await server.wait_for_end()
 
 
 @pytest.mark.parametrize("script", [silent, slow])
@@ -273,16 +170,6 @@ async def test_no_call_gets_anothers_answer_whatever_is_cancelled_or_late() -> N
         assert server.most <= 8 + 100  # what is aborted here may still be open there
 
 
-def breaking_off(sent: bytes) -> Script:
-    async def script(peer: Peer) -> None:
-        await peer.request()
-        peer.writer.write(sent)
-        await peer.writer.drain()
-        peer.writer.close()
-
-    return script
-
-
 @pytest.mark.parametrize(
     ("sent", "kind", "said"),
     [
@@ -313,6 +200,27 @@ async def test_what_was_not_sent_is_told_apart() -> None:
             await post(transport, server)
 
 
+async def test_a_resolver_that_hangs_holds_up_nothing_but_connections(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked, go = [], threading.Event()
+
+    def resolve(host: str, *_: object, **__: object) -> object:
+        asked.append(host)
+        assert go.wait(10)
+        raise socket.gaierror
+
+    monkeypatch.setattr(socket, "getaddrinfo", resolve)
+    async with pool() as transport:
+        url = URL("http://kms.example/")
+        calls = [asyncio.create_task(transport.post(url, HEADERS, b"", timeout=10)) for _ in range(99)]
+        await asyncio.sleep(0)
+        assert await asyncio.to_thread(lambda: "not held up") == "not held up"
+        calls[0].cancel()
+        go.set()
+        ends = await asyncio.gather(*calls, return_exceptions=True)
+    assert (asked, type(ends[0])) == (["kms.example"], asyncio.CancelledError)
+    assert {str(end) for end in ends[1:]} == {"no connection to kms.example: its name cannot be resolved"}
+
+
 async def test_closing_ends_calls_in_flight_and_lets_none_begin() -> None:
     async with serving(silent) as server, pool() as transport:
         call = asyncio.create_task(post(transport, server))
@@ -322,65 +230,3 @@ async def test_closing_ends_calls_in_flight_and_lets_none_begin() -> None:
             await call
         with pytest.raises(NotSentError, match="closed"):
             await post(transport, server)
-
-
-@pytest.fixture
-def authority(tmp_path: Path) -> tuple[Path, ssl.SSLContext]:
-    """Trust, and a server's certificate for localhost, but not for 127.0.0.1."""
-    now = datetime.now(UTC)
-    made = TlsAuthority.create(now=now)
-    issued = made.issue(now=now, names=["localhost"])
-    for name, text in (("ca", made.trust_anchor_pem), ("crt", issued.certificate_pem), ("key", issued.key_pem)):
-        (tmp_path / name).write_text(text)
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(tmp_path / "crt", tmp_path / "key")
-    return tmp_path / "ca", context
-
-
-async def test_over_tls_a_connection_is_kept_too_and_asks_for_http_1_1_by_the_hosts_name(
-    authority: tuple[Path, ssl.SSLContext],
-) -> None:
-    ca_file, tls = authority
-    names: list[str | None] = []
-    tls.set_alpn_protocols(["h2", "http/1.1"])
-    tls.sni_callback = lambda _object, name, _context: names.append(name)
-    async with serving(echo, tls) as server, pool(ca_file=ca_file) as transport:
-        server.url = server.url.with_host("localhost")
-        for body in (b"a", b"b" * 100_000, b"c"):
-            assert await post(transport, server, body) == body
-        assert (server.connections, names) == (1, ["localhost"])
-
-
-async def test_who_is_not_trusted_or_speaks_no_tls_is_sent_nothing(authority: tuple[Path, ssl.SSLContext]) -> None:
-    ca_file, tls = authority
-    async with serving(echo, tls) as server, pool() as trusting_the_systems, pool(ca_file=ca_file) as transport:
-        with pytest.raises(NotSentError, match="certificate is not trusted"):
-            await post(transport, server)
-        server.url = server.url.with_host("localhost")
-        assert await post(transport, server) == b"x"
-        with pytest.raises(NotSentError, match="certificate is not trusted"):
-            await post(trusting_the_systems, server)
-    async with serving(breaking_off(b"HTTP/1.1 400 X\r\n\r\n")) as server, pool(ca_file=ca_file) as transport:
-        server.url = server.url.with_scheme("https")
-        with pytest.raises(NotSentError, match="no connection"):
-            await post(transport, server, patience=1)
-
-
-async def test_a_handshake_that_hangs_is_given_up_in_time(authority: tuple[Path, ssl.SSLContext]) -> None:
-    async with serving(silent) as server, pool(limit=1, ca_file=authority[0]) as transport:
-        server.url = server.url.with_scheme("https")
-        for _ in range(2):
-            with pytest.raises(NotSentError, match="does not answer in time"):
-                await post(transport, server, patience=0.1)
-            await server.wait_for_end()
-
-
-@pytest.mark.parametrize("script", [silent, slow])
-async def test_over_tls_a_call_that_is_cancelled_gives_its_connection_up(
-    script: Script, authority: tuple[Path, ssl.SSLContext]
-) -> None:
-    ca_file, tls = authority
-    async with serving(script, tls) as server, pool(limit=1, ca_file=ca_file) as transport:
-        server.url = server.url.with_host("localhost")
-        for _ in range(2):
-            await cancel_one(transport, server)
