@@ -50,7 +50,9 @@ class TrailVerdict:
 
     def warnings(self) -> list[Line]:
         """Say loudly what is wrong, and quietly what a crash did."""
-        lines = [Line(f"{path}: the last line is incomplete: a crash, or it is being written") for path in self.torn]
+        lines = [
+            Line(f"{_name(path)}: the last line is incomplete: a crash, or it is being written") for path in self.torn
+        ]
         if self.intact:
             return lines
         report = self.report
@@ -113,7 +115,11 @@ class _Reader:
         if index < 0:
             return "nothing"
         start, path = self._starts[index]
-        return f"{'standard input' if str(path) == '-' else path}, line {line - start + 1}"
+        return f"{_name(path)}, line {line - start + 1}"
+
+
+def _name(path: Path) -> str:
+    return "standard input" if str(path) == "-" else str(path)
 
 
 def _lines(path: Path) -> Iterator[bytes]:

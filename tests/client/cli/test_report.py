@@ -2,6 +2,7 @@
 
 import csv
 import io
+import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -73,6 +74,13 @@ def test_a_trail_that_is_not_intact_is_told_on_standard_error(
 def test_a_record_that_is_there_twice_is_counted_once(cli: Cli, trail: Path) -> None:
     ended = cli("audit", "report", trail, trail, "-o", "json")
     assert (ended.status, ended.document["totals"]["signed"], ended.document["trail"]["leftOut"]) == (1, 4, 10)
+
+
+def test_standard_input_is_read(cli: Cli, trail: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(trail.read_bytes()[:-9])))
+    ended = cli("audit", "report", "-")
+    assert (ended.status, ended.out.splitlines()[-1]) == (0, "  KeyNotAllowed: 1 record")
+    assert ended.err == "standard input: the last line is incomplete: a crash, or it is being written\n"
 
 
 @pytest.mark.parametrize("arguments", [(), ("--each",)])
