@@ -42,10 +42,14 @@ class Switch:
 
     @contextmanager
     def ended_by(self, end: Callable[[], object]) -> Iterator[None]:
-        """While inside, calling off also calls `end`; CalledOff if that has happened already."""
+        """While inside, calling off also calls `end`; if that has happened already, `end` is called and CalledOff."""
         with self._lock:
-            self.check()
-            self._enders.append(end)
+            is_off = self.is_off
+            if not is_off:
+                self._enders.append(end)
+        if is_off:
+            end()
+            raise CalledOff
         try:
             yield
         finally:

@@ -1,6 +1,7 @@
 """Ctrl-C and cancelled tasks: the call ends at once, and nothing is left behind."""
 
 import asyncio
+import random
 import signal
 import threading
 import time
@@ -9,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from byok_client import AsyncSignerClient, ClientSettings, SignerClient
+from byok_client import AsyncSignerClient, ClientSettings, SignerClient, Verdict
 from byok_client.switch import CalledOff, Switch
 from tests.support.fake_signer import FakeSigner
+from tests.support.media import MEDIA
 
 GENERATED = {"ai_generated": True}
 PATIENCE = 10
@@ -88,8 +90,52 @@ def test_a_wait_between_attempts_can_be_called_off() -> None:
         switch.sleep(PATIENCE)
 
 
-def test_what_begins_after_calling_off_does_not_begin() -> None:
-    switch = Switch()
+def test_what_begins_after_calling_off_is_ended_at_once() -> None:
+    switch, ended = Switch(), threading.Event()
     switch.call_off()
-    with pytest.raises(CalledOff), switch.ended_by(lambda: None):
+    with pytest.raises(CalledOff), switch.ended_by(ended.set):
         pytest.fail("began")
+    assert ended.is_set()
+
+
+def _interrupt(_number: int, _frame: object) -> None:
+    raise KeyboardInterrupt
+
+
+@pytest.fixture
+def alarm() -> Iterator[None]:
+    """Let SIGALRM, which can be ordered for a moment, do what Ctrl-C does."""
+    before = signal.signal(signal.SIGALRM, _interrupt)
+    yield
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    signal.signal(signal.SIGALRM, before)
+
+
+@pytest.mark.usefixtures("alarm")
+@pytest.mark.parametrize("seed", range(4))
+def test_ctrl_c_at_any_moment_leaves_the_old_file_or_the_whole_new_one(
+    client: SignerClient, tmp_path: Path, seed: int
+) -> None:
+    folder = tmp_path / "outputs"
+    folder.mkdir()
+    photo = folder / "photo.jpg"
+    content = MEDIA["landscape.jpg"].path.read_bytes()
+    photo.write_bytes(content)
+    began = time.monotonic()
+    client.sign(photo, recipe="photo", metadata=GENERATED)
+    usual = time.monotonic() - began
+    chance, interrupted = random.Random(seed), 0  # noqa: S311 - moments
+    for _ in range(25):
+        photo.write_bytes(content)
+        try:
+            signal.setitimer(signal.ITIMER_REAL, usual * chance.uniform(0.01, 1))
+            client.sign(photo, recipe="photo", metadata=GENERATED)
+            signal.setitimer(signal.ITIMER_REAL, 0)
+        except KeyboardInterrupt:
+            interrupted += 1
+        for thread in threading.enumerate():
+            if thread.name == "byok-sign":  # of an interrupted beginning or end
+                thread.join(PATIENCE)
+        assert list(folder.iterdir()) == [photo]
+        assert photo.read_bytes() == content or client.verify(photo).state is Verdict.VALID
+    assert interrupted
