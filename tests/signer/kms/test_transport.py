@@ -61,13 +61,14 @@ async def test_a_connection_that_ends_or_says_too_much_is_not_used_again(script:
         assert server.connections == 2
 
 
-async def test_an_answer_that_nobody_asked_for_kills_the_connection() -> None:
+@pytest.mark.parametrize("unasked", [b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n", b"H", b"\r\n"])
+async def test_what_nobody_asked_for_kills_the_connection(unasked: bytes) -> None:
     idle = asyncio.Event()
 
     async def script(peer: Peer) -> None:
         peer.answer(await peer.request())
         await idle.wait()
-        peer.answer(b"forged")
+        peer.writer.write(unasked)
         await peer.hung_up()
 
     async with serving(script) as server, pool() as transport:
