@@ -134,7 +134,7 @@ def test_ctrl_c_at_any_moment_leaves_the_old_file_or_the_whole_new_one(
         except KeyboardInterrupt:
             interrupted += 1
         for thread in threading.enumerate():
-            if thread.name == "byok-sign":  # of an interrupted beginning or end
+            if thread.name == "byok-sign" and thread.is_alive():  # its beginning or end was interrupted
                 thread.join(PATIENCE)
         assert list(folder.iterdir()) == [photo]
         assert photo.read_bytes() == content or client.verify(photo).state is Verdict.VALID
