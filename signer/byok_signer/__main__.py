@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 import logging
 import os
 import signal
@@ -64,6 +65,9 @@ async def serve(settings: Settings) -> None:
         loop.add_signal_handler(number, stopping.set)
     async with running(settings) as signer:
         ports = {"port": signer.server.port, "http_port": signer.http.port}
+        # What is there by now stays: the collector need not look at it again and again while signatures are made.
+        gc.collect()
+        gc.freeze()
         _LOG.info("serving", extra={"address": str(settings.listen), **ports})
         stop = asyncio.create_task(stopping.wait())
         await asyncio.wait((stop, signer.watching), return_when=asyncio.FIRST_COMPLETED)
