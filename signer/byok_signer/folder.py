@@ -7,7 +7,7 @@ no longer names (deleted) or no longer calls active (deactivated). An object tha
 import asyncio
 import logging
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -23,6 +23,10 @@ from byok_signer.decisions import Rules, build_catalogue
 from byok_signer.entries import Catalogue, Inventory, Refused
 
 _LOG = logging.getLogger(__name__)
+FILES_LIMIT = 10_000
+BYTES_LIMIT = 256 * 1024 * 1024
+"""Of all files together; each may have 1 MiB and 1,000 documents (byok_api.manifests)."""
+OBJECTS_LIMIT = 50_000
 _SUFFIXES = frozenset({".yaml", ".yml", ".json"})
 _INTERVAL = 0.5
 """Seconds between two looks: a change takes effect within 2 s. Polling sees swapped mounts too; inotify misses them."""
@@ -77,6 +81,34 @@ def read_state(previous: FileState, data: bytes, source: str, namespace: str | N
             found = _refused(identity, message)
         objects[identity] = found
     return FileState({**kept, **objects}, tuple(problems))
+
+
+def within_limits(stamps: Mapping[Path, _Stamp], known: Container[Path]) -> tuple[dict[Path, _Stamp], tuple[str, ...]]:
+    """Choose the files that are read, and name those that are too many. Pure.
+
+    Those read before come first: a file too many must not hide that a key in another was deactivated.
+    """
+    chosen: dict[Path, _Stamp] = {}
+    problems, size = [], 0
+    for path in sorted(stamps, key=lambda path: path not in known):
+        size += stamps[path][-1]
+        if path not in known and (len(chosen) >= FILES_LIMIT or size > BYTES_LIMIT):
+            size -= stamps[path][-1]
+            limits = f"at most {FILES_LIMIT} files and {BYTES_LIMIT} bytes are read in all"
+            problems.append(f"{path}: one file too many, not read; {limits}")
+        else:
+            chosen[path] = stamps[path]
+    return chosen, tuple(problems)
+
+
+def take_in(state: FileState, previous: FileState, source: str, others: int) -> FileState:
+    """Leave out a file's new objects if there are too many with those of `others`. Pure."""
+    if others + len(state.objects) <= OBJECTS_LIMIT:
+        return state
+    kept = {identity: found for identity, found in state.objects.items() if identity in previous.objects}
+    count = len(state.objects) - len(kept)
+    problem = f"{source}: {count} objects too many, not taken; at most {OBJECTS_LIMIT} are in all"
+    return FileState(kept, (*state.problems, problem) if count else state.problems)
 
 
 def merge(files: Mapping[str, FileState]) -> tuple[Inventory, tuple[str, ...]]:
@@ -148,15 +180,20 @@ class FolderCatalogue:
                 found = {path: stamp for path, stamp in (self._stamps or {}).items() if path.parent == folder.path}
             stamps |= found
             namespaces |= dict.fromkeys(found, folder.namespace)
+        stamps, excess = within_limits(stamps, self._files)
+        faults += excess
         if stamps == self._stamps:
             self._report(faults)
             return False
-        before = self._stamps or {}
-        self._files = {
-            path: self._files[path] if before.get(path) == stamp else self._read(path, namespaces[path])
-            for path, stamp in stamps.items()
-        }
-        self._stamps = stamps
+        before, files = self._stamps or {}, {path: self._files[path] for path in stamps if path in self._files}
+        count = sum(len(state.objects) for state in files.values())
+        for path, stamp in stamps.items():
+            if before.get(path) != stamp:
+                previous = self._files.get(path, FileState())
+                count -= len(previous.objects)
+                files[path] = take_in(self._read(path, namespaces[path]), previous, str(path), count)
+                count += len(files[path].objects)
+        self._files, self._stamps = files, stamps
         inventory, doubles = merge({str(path): state for path, state in self._files.items()})
         self._catalogue = build_catalogue(inventory, self._rules, now=self._now())
         self._report([*faults, *doubles, *(text for state in self._files.values() for text in state.problems)])

@@ -1,9 +1,10 @@
 """The plaintext side door: `/metrics` for Prometheus, `/livez` and `/readyz` for the kubelet, nothing else.
 
 Liveness says that the event loop runs; readiness that the signer itself can work. Neither looks at what key owners
-cause.
+cause. Whoever says nothing, or reads nothing, is let go, and the one who came first when too many have come.
 """
 
+import asyncio
 from collections.abc import Callable, Sequence
 from typing import Self
 
@@ -13,6 +14,11 @@ from byok_signer.metrics import CONTENT_TYPE, Metrics
 from byok_signer.settings import SettingsError
 from byok_signer.settings_types import TcpAddress
 
+_CONNECTIONS = 64
+"""Open at once; a kubelet and a few Prometheus have a handful."""
+_PATIENCE = 30.0
+"""Seconds to wait for a connection's first request, and then for each next one."""
+
 Ready = Callable[[], Sequence[str]]
 """Says why the signer is not ready; empty if it is."""
 
@@ -20,9 +26,10 @@ Ready = Callable[[], Sequence[str]]
 class HttpServer:
     """A running HTTP server, and the port that it listens on."""
 
-    def __init__(self, runner: web.AppRunner) -> None:
+    def __init__(self, runner: web.AppRunner, server: asyncio.Server) -> None:
         self._runner = runner
-        self.port: int = runner.addresses[0][1]
+        self._server = server
+        self.port: int = server.sockets[0].getsockname()[1]
 
     async def __aenter__(self) -> Self:
         return self
@@ -32,19 +39,35 @@ class HttpServer:
 
     async def close(self) -> None:
         """Stop listening and end open connections."""
+        self._server.close()
         await self._runner.cleanup()
 
 
 async def serve_http(address: TcpAddress, metrics: Metrics, ready: Ready) -> HttpServer:
     """Serve metrics and probes on `address`; SettingsError if it cannot be bound."""
-    runner = web.AppRunner(_application(metrics, ready), access_log=None, shutdown_timeout=1)
+    runner = web.AppRunner(
+        _application(metrics, ready), access_log=None, shutdown_timeout=1, keepalive_timeout=_PATIENCE
+    )
     await runner.setup()
+    if runner.server is None:
+        raise AssertionError("a runner that was set up has a server")
     try:
-        await web.TCPSite(runner, address.host, address.port).start()
+        server = await asyncio.get_running_loop().create_server(_admitting(runner.server), address.host, address.port)
     except OSError as error:
         await runner.cleanup()
         raise SettingsError(f"--http-listen {address}: cannot be bound: {error.strerror or error}") from error
-    return HttpServer(runner)
+    return HttpServer(runner, server)
+
+
+def _admitting(serve: web.Server) -> Callable[[], asyncio.Protocol]:
+    def admit() -> asyncio.Protocol:
+        present = [connection.transport for connection in serve.connections if connection.transport is not None]
+        if len(present) >= _CONNECTIONS:
+            # The one that came first, whose user connects again. Not closed: that would wait until it has read all.
+            present[0].abort()
+        return serve()
+
+    return admit
 
 
 def _application(metrics: Metrics, ready: Ready) -> web.Application:

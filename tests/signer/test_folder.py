@@ -84,6 +84,10 @@ def test_an_object_twice_in_one_file_is_refused() -> None:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> FolderCatalogue:
+    return folder_of(tmp_path)
+
+
+def folder_of(tmp_path: Path) -> FolderCatalogue:
     (tmp_path / "key.yaml").write_text(GOOD)
     (tmp_path / "recipe.yaml").write_text(yaml_of(recipe_document()))
     rules = Rules(installation="test", presets_namespace=PRESETS)
@@ -135,3 +139,44 @@ def test_a_swapped_mount_is_seen(tmp_path: Path) -> None:
     (tmp_path / "..new").rename(tmp_path / "..data")
     catalogue.refresh()
     assert not can_sign(catalogue.current())
+
+
+def names_of(catalogue: FolderCatalogue) -> list[str]:
+    return sorted(str(name) for name in catalogue.current().keys)
+
+
+@pytest.mark.parametrize(
+    "limit", [("FILES_LIMIT", 2), ("BYTES_LIMIT", 100), ("OBJECTS_LIMIT", 2)], ids=["files", "bytes", "objects"]
+)
+def test_a_file_too_many_is_named_and_not_taken_and_the_others_are_still_heeded(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, limit: tuple[str, int]
+) -> None:
+    folder = folder_of(tmp_path)
+    monkeypatch.setattr(f"byok_signer.folder.{limit[0]}", limit[1])
+    (tmp_path / "a-new-one.yaml").write_text(yaml_of(key_document("media/other")))
+    (tmp_path / "key.yaml").write_text(yaml_of(key_document(state="Deactivated")))
+    folder.refresh()
+    assert names_of(folder) == [str(KEY)]
+    assert "a-new-one.yaml" in str([vars(record)["found"] for record in caplog.records])
+    assert not can_sign(folder.current())
+
+
+def test_a_file_that_was_too_many_is_taken_once_there_is_room(
+    folder: FolderCatalogue, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("byok_signer.folder.FILES_LIMIT", 2)
+    (tmp_path / "another.yaml").write_text(yaml_of(key_document("media/other")))
+    folder.refresh()
+    (tmp_path / "recipe.yaml").unlink()
+    folder.refresh()
+    assert names_of(folder) == [str(KEY), "media/other"]
+
+
+def test_a_file_that_grows_beyond_what_is_taken_is_heeded_for_what_it_held(
+    folder: FolderCatalogue, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("byok_signer.folder.OBJECTS_LIMIT", 2)
+    (tmp_path / "key.yaml").write_text(yaml_of(key_document(state="Deactivated"), key_document("media/other")))
+    folder.refresh()
+    assert names_of(folder) == [str(KEY)]
+    assert not can_sign(folder.current())

@@ -1,5 +1,6 @@
 """Metrics and probes over a real socket."""
 
+import asyncio
 from collections.abc import AsyncIterator
 
 import pytest
@@ -9,6 +10,8 @@ from byok_signer.http import HttpServer, serve_http
 from byok_signer.metrics import Metrics
 from byok_signer.settings import SettingsError
 from byok_signer.settings_types import TcpAddress
+from tests.support.signer import DEADLINE
+from tests.support.slow_clients import connect_tcp
 
 LOOPBACK = TcpAddress("127.0.0.1", 0)
 
@@ -62,3 +65,31 @@ async def test_nothing_else_is_served(server: HttpServer, method: str, path: str
 async def test_an_address_that_cannot_be_bound_is_refused_by_name(server: HttpServer) -> None:
     with pytest.raises(SettingsError, match=rf"--http-listen 127\.0\.0\.1:{server.port}: cannot be bound"):
         await serve_http(TcpAddress("127.0.0.1", server.port), Metrics(), list)
+
+
+async def test_a_connection_that_asks_nothing_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("byok_signer.http._PATIENCE", 0.2)
+    for begun in (b"", b"GET /livez HT"):
+        async with await serve_http(LOOPBACK, Metrics(), list) as server, asyncio.timeout(DEADLINE):
+            connection = await connect_tcp(server.port)
+            await connection.send(begun)
+            await connection.closed()
+            connection.writer.close()
+
+
+async def test_of_too_many_connections_the_first_goes(server: HttpServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("byok_signer.http._CONNECTIONS", 3)
+    silent = [await connect_tcp(server.port) for _ in range(3)]
+    assert (await _get(server, "/livez"))[0] == 200
+    async with asyncio.timeout(DEADLINE):
+        await silent[0].closed()
+    for connection in silent:
+        connection.writer.close()
+
+
+async def test_a_request_without_end_is_refused(server: HttpServer) -> None:
+    connection = await connect_tcp(server.port)
+    await connection.send(b"GET /" + b"x" * 100_000 + b" HTTP/1.1\r\n\r\n")
+    async with asyncio.timeout(DEADLINE):
+        assert (await connection.reader.readline()).startswith(b"HTTP/1.0 400")
+    connection.writer.close()
