@@ -35,6 +35,11 @@ class SignerError(Refusal):
         self.is_transport_failure = False
         """Whether no signer answered, so that another replica may, or the same one later."""
 
+    @property
+    def is_deadline(self) -> bool:
+        """Whether all that is known is that the call's own time was over."""
+        return self.reason is Reason.SignerUnreachable and self.code is grpc.StatusCode.DEADLINE_EXCEEDED
+
 
 @dataclass(frozen=True)
 class Failure:

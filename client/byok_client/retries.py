@@ -38,6 +38,7 @@ class Course:
         self._sent = ""
         self._attempts = 0
         self._renewed = False
+        self._last: SignerError | None = None
 
     @property
     def remaining(self) -> float:
@@ -56,8 +57,10 @@ class Course:
         chance = random.random()  # noqa: S311 - it only spreads retries
         delay = retry_delay(error, self._attempts, self.remaining, chance)
         if delay is None:
-            raise error
+            # That the last attempt had no time left says less than why there had to be one.
+            raise self._last if self._last is not None and error.is_deadline else error
         self._attempts += 1
+        self._last = error
         return delay
 
     def _token_was_replaced(self, error: SignerError) -> bool:

@@ -108,3 +108,16 @@ def test_a_server_that_stays_full_is_said_so_at_the_deadline(
         first.result()
     assert caught.value.reason is Reason.SignerUnreachable
     assert "has too much to do: Concurrent RPC limit exceeded" in caught.value.message
+
+
+def test_an_attempt_that_had_no_time_left_does_not_hide_why_there_was_one(
+    signer: FakeSigner, settings: ClientSettings, photo: Path
+) -> None:
+    # The second attempt is held until the deadline.
+    signer.failures.append(Refusal(Reason.QuotaExceeded, "busy", retry_after=0.01))
+    with SignerClient(replace(settings, timeout=3)) as client:
+        client.recipe("photo")
+        signer.held, signer.held_after = threading.Event(), 1
+        with pytest.raises(SignerError) as caught:
+            client.sign(photo, recipe="photo", metadata=GENERATED)
+    assert (caught.value.reason, len(signer.claims)) == (Reason.QuotaExceeded, 2)

@@ -62,6 +62,8 @@ class FakeSigner:
         """Answered instead of a real one."""
         self.held: threading.Event | None = None
         """SignClaim answers only once this is set."""
+        self.held_after = 0
+        """How many SignClaim calls are answered before `held` counts."""
         self.asked = threading.Event()
         """Set as soon as a SignClaim has arrived."""
         self.abandoned = threading.Event()
@@ -166,7 +168,7 @@ class FakeSigner:
         return [entry["url"].rpartition("/")[2] for entry in entries]
 
     def _hold(self, context: grpc.ServicerContext) -> None:
-        if self.held is None:
+        if self.held is None or len(self.claims) <= self.held_after:
             self.asked.set()
             return
         over = self.held

@@ -21,8 +21,8 @@ def main() -> None:
     except KeyboardInterrupt:
         sys.stderr.write("byokctl: interrupted\n")
         status = 128 + signal.SIGINT
-    # All is done: what comes now would only disturb the end.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # All is done: Ctrl-C may still cut off printing, and no longer with a traceback.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
     sys.exit(status)
 
 
