@@ -1,0 +1,213 @@
+"""What loads a signer: calls one after the other, calls at a rate, and streams; each claim is a new one.
+
+Each function here is run by a process of its own, and returns what was done between two readings of the CPU, those of
+the processes that the target names and of its own. What was begun before or ended after is not counted.
+"""
+
+import asyncio
+import base64
+import json
+import os
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from pathlib import Path
+
+import grpc
+import grpc.aio
+from yarl import URL
+
+from benchmarks.bench import KmsTarget, Target
+from benchmarks.measuring import Reading, Run
+from byok_api.signer.v1 import signer_pb2 as pb
+from byok_signer.kms.http1 import render_headers
+from byok_signer.kms.transport import Transport
+from tests.support.manifests import KEY_ARN
+
+_SIGN_CLAIM, _SIGN_CLAIMS = "/byok.signer.v1.Signer/SignClaim", "/byok.signer.v1.Signer/SignClaims"
+_CONNECTIONS = 8
+_TIMEOUT = 30.0
+ITEMS = 64
+"""Claims of one message of a stream."""
+_MESSAGES_AHEAD = 2
+"""That a stream has sent and not had answered."""
+
+
+@dataclass
+class _Tally:
+    """What was done so far."""
+
+    latencies: list[float] = field(default_factory=list)
+    failures: Counter[str] = field(default_factory=Counter)
+
+    async def window(self, target: Target | KmsTarget, *, warm_up: float, seconds: float) -> Run:
+        """Wait until it has gone on for `warm_up`, then see what is done within `seconds`."""
+        pids = {**target.pids, "load": os.getpid()}
+        await asyncio.sleep(warm_up)
+        self.latencies.clear()
+        self.failures.clear()
+        before = Reading.of(pids)
+        await asyncio.sleep(seconds)
+        return Run.between(before, Reading.of(pids), list(self.latencies), self.failures)
+
+
+@asynccontextmanager
+async def _channels(target: Target, count: int) -> AsyncIterator[Sequence[grpc.aio.Channel]]:
+    async with AsyncExitStack() as stack:
+        credentials = grpc.ssl_channel_credentials(target.trust)
+        options = (("grpc.use_local_subchannel_pool", 1),)
+        yield [
+            await stack.enter_async_context(grpc.aio.secure_channel(target.address, credentials, options))
+            for _ in range(count)
+        ]
+
+
+def _caller(target: Target, channel: grpc.aio.Channel, tally: _Tally) -> Callable[[float], Awaitable[None]]:
+    method: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(_SIGN_CLAIM)
+    metadata, claims = (("authorization", f"Bearer {target.token}"),), target.claims
+
+    async def call(due: float) -> None:
+        try:
+            await method(claims.request(), metadata=metadata, timeout=_TIMEOUT)
+            tally.latencies.append(time.perf_counter() - due)
+        except grpc.aio.AioRpcError as error:
+            tally.failures[f"{error.code().name}: {error.details()}"[:120]] += 1
+
+    return call
+
+
+def calls_in_turn(target: Target, *, at_once: int, warm_up: float, seconds: float) -> Run:
+    """Have `at_once` callers each make one call after the other."""
+
+    async def run() -> Run:
+        tally = _Tally()
+        async with _channels(target, min(at_once, _CONNECTIONS)) as channels:
+            callers = [_caller(target, channels[number % len(channels)], tally) for number in range(at_once)]
+
+            async def again_and_again(call: Callable[[float], Awaitable[None]]) -> None:
+                while True:
+                    await call(time.perf_counter())
+
+            tasks = [asyncio.create_task(again_and_again(call)) for call in callers]
+            done = await tally.window(target, warm_up=warm_up, seconds=seconds)
+            await _cancel(tasks)
+        return done
+
+    return asyncio.run(run())
+
+
+def calls_at_rate(target: Target, *, rate: float, warm_up: float, seconds: float) -> Run:
+    """Make `rate` calls a second, whatever becomes of them; their durations count from when they were due."""
+
+    async def run() -> Run:
+        tally = _Tally()
+        async with _channels(target, _CONNECTIONS) as channels:
+            callers, under_way = [_caller(target, channel, tally) for channel in channels], set[asyncio.Task[None]]()
+
+            async def make_calls() -> None:
+                began, number = time.perf_counter(), 0
+                while True:
+                    due = began + number / rate
+                    if (early := due - time.perf_counter()) > 0:
+                        await asyncio.sleep(early)
+                    task = asyncio.ensure_future(callers[number % len(callers)](due))
+                    under_way.add(task)
+                    task.add_done_callback(under_way.discard)
+                    number += 1
+                    if not number % 32:
+                        # A load that is late must still read its answers.
+                        await asyncio.sleep(0)
+
+            making = asyncio.create_task(make_calls())
+            done = await tally.window(target, warm_up=warm_up, seconds=seconds)
+            await _cancel([making])
+            await _cancel(list(under_way))
+        return done
+
+    return asyncio.run(run())
+
+
+def streams(target: Target, *, at_once: int, warm_up: float, seconds: float) -> Run:
+    """Have `at_once` streams each send the next message of 64 claims when one of those ahead is answered."""
+
+    async def run() -> Run:
+        tally = _Tally()
+        async with _channels(target, at_once) as channels:
+            tasks = [asyncio.create_task(_stream(target, channel, tally)) for channel in channels]
+            done = await tally.window(target, warm_up=warm_up, seconds=seconds)
+            await _cancel(tasks)
+        return done
+
+    return asyncio.run(run())
+
+
+async def _stream(target: Target, channel: grpc.aio.Channel, tally: _Tally) -> None:
+    method: grpc.aio.StreamStreamMultiCallable[bytes, bytes] = channel.stream_stream(_SIGN_CLAIMS)
+    stream = method(metadata=(("authorization", f"Bearer {target.token}"),))
+    sent: dict[int, tuple[float, int]] = {}
+
+    async def send(number: int) -> None:
+        message = target.claims.message(number * ITEMS, ITEMS)
+        sent[number] = time.perf_counter(), ITEMS
+        await stream.write(message)
+
+    for number in range(_MESSAGES_AHEAD):
+        await send(number)
+    following = _MESSAGES_AHEAD
+    while isinstance(data := await stream.read(), bytes):
+        now = time.perf_counter()
+        for result in pb.SignClaimsResponse.FromString(data).results:
+            number = int(result.id, 16) // ITEMS
+            due, left = sent[number]
+            sent[number] = due, left - 1
+            if result.HasField("signed"):
+                tally.latencies.append(now - due)
+            else:
+                tally.failures[result.error.message[:120]] += 1
+            if left == 1:
+                del sent[number]
+                await send(following)
+                following += 1
+    tally.failures[f"stream: {(await stream.code()).name}: {await stream.details()}"[:120]] += 1
+
+
+async def _cancel(tasks: Sequence["asyncio.Task[None]"]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def kms_in_turn(kms: KmsTarget, *, at_once: int, warm_up: float, seconds: float) -> Run:
+    """Have `at_once` connections to KMS each make one call after the other, with nothing around it."""
+    body = json.dumps(
+        {
+            "KeyId": KEY_ARN,
+            "Message": base64.b64encode(bytes(32)).decode(),
+            "MessageType": "DIGEST",
+            "SigningAlgorithm": "ECDSA_SHA_256",
+        }
+    ).encode()
+    headers = render_headers({"Host": "127.0.0.1", "X-Amz-Target": "TrentService.Sign", "Authorization": "a" * 1200})
+
+    async def run() -> Run:
+        tally, transport = _Tally(), Transport(Path(kms.ca_file))
+
+        async def again_and_again() -> None:
+            while True:
+                began = time.perf_counter()
+                answer = await transport.post(URL(kms.url), headers, body, timeout=_TIMEOUT)
+                if answer.status == HTTPStatus.OK:
+                    tally.latencies.append(time.perf_counter() - began)
+                else:
+                    tally.failures[str(answer.status)] += 1
+
+        tasks = [asyncio.create_task(again_and_again()) for _ in range(at_once)]
+        done = await tally.window(kms, warm_up=warm_up, seconds=seconds)
+        await _cancel(tasks)
+        await transport.close()
+        return done
+
+    return asyncio.run(run())
