@@ -65,21 +65,17 @@ def policies() -> tuple[ClaimPolicy, ...]:
 
 @cache
 def typical() -> float:
-    """Measure what the genuine claim takes at first sight, in seconds."""
-    return seconds_of(lambda: check_claim(genuine().sig_structure, replace(policies()[0])))
+    """Measure what the genuine claim takes, in seconds."""
+    return seconds_of(lambda: check_claim(genuine().sig_structure, policies()[0]))
 
 
 def try_input(message: bytes) -> None:
-    """Ask guards that have seen nothing, and one to which the genuine claim and this one are familiar."""
+    """Ask the guard under each policy."""
     lenient, *others = policies()
-    fresh = bounded(lambda: _outcome(message, replace(lenient)), typical=typical(), times=_TIMES)
-    for policy, answer in ((lenient, fresh), *((policy, _outcome(message, replace(policy))) for policy in others)):
-        if isinstance(answer, CheckedClaim):
-            check_again(message, policy, answer)
-    familiar = replace(lenient)
-    check_claim(genuine().sig_structure, familiar)
-    for _ in range(2):
-        demand(str(_outcome(message, familiar)) == str(fresh))
+    answer = bounded(lambda: _outcome(message, lenient), typical=typical(), times=_TIMES)
+    for policy, found in ((lenient, answer), *((policy, _outcome(message, policy)) for policy in others)):
+        if isinstance(found, CheckedClaim):
+            check_again(message, policy, found)
 
 
 def _outcome(message: bytes, policy: ClaimPolicy) -> CheckedClaim | ClaimRefusal:

@@ -2,8 +2,8 @@
 
 A caller hands in the COSE Sig_structure: the very bytes that the signature is made over, so that nothing that is said
 besides can matter. The guard is an ordered list of small named checks (`CHECK_NAMES`), applied layer by layer: one is
-decoded only when the one around it has passed. Two things need no second look: what is byte for byte what c2pa writes
-around a claim for this key (`claim_in`), and claims that are like one that has passed (familiar.py says how like).
+decoded only when the one around it has passed. Only what is byte for byte what c2pa writes around a claim for this key
+(`claim_in`) needs no second look.
 """
 
 from collections.abc import Mapping
@@ -40,10 +40,6 @@ def check_claim(sig_structure: bytes, policy: ClaimPolicy) -> CheckedClaim:
     data = claim_in(sig_structure, policy)
     if data is None:
         data = _unwrapped(sig_structure, policy)
-    familiar = policy.familiar.find(data)
-    if familiar is not None:
-        return familiar
-
     item = _decoded(data, CLAIM)
     run(CLAIM_SHAPE, item, policy)
     fields = cast("Mapping[str, object]", item)
@@ -51,8 +47,7 @@ def check_claim(sig_structure: bytes, policy: ClaimPolicy) -> CheckedClaim:
     claim = Claim.parse(fields)
     run(CLAIM_CHECKS, claim, policy)
     run(RECIPE_CHECKS, claim, policy)
-    policy.familiar.keep(data, fields, claim)
-    return CheckedClaim.of(data, claim.manifest_id, claim.labels, claim.generator)
+    return CheckedClaim.of(data, claim)
 
 
 def _unwrapped(sig_structure: bytes, policy: ClaimPolicy) -> bytes:

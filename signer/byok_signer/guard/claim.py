@@ -101,6 +101,6 @@ class CheckedClaim(NamedTuple):
     """Name/version of the claim generator."""
 
     @classmethod
-    def of(cls, data: bytes, manifest_id: str, labels: tuple[str, ...], generator: str) -> Self:
-        """Describe an encoded claim."""
-        return cls(manifest_id, hashlib.sha256(data).hexdigest(), labels, generator)
+    def of(cls, data: bytes, claim: Claim) -> Self:
+        """Describe a claim; `data` is its encoding."""
+        return cls(claim.manifest_id, hashlib.sha256(data).hexdigest(), claim.labels, claim.generator)

@@ -9,7 +9,6 @@ import cbor2
 from byok_api.algorithms import SigningAlgorithm
 from byok_api.assertions import ACTIONS_LABEL, ASSERTIONS, RECIPE_LABEL, STANDARD_LABELS
 from byok_api.resolution import EffectiveRecipe
-from byok_signer.guard.familiar import Familiar
 
 TABLE_LABELS: frozenset[str] = frozenset(row.label for row in ASSERTIONS.values())
 
@@ -38,11 +37,6 @@ class ClaimPolicy:
     def envelope(self) -> bytes:
         """The Sig_structure that c2pa writes for this key, up to its last item, a byte string with the claim."""
         return cbor2.dumps(["Signature1", self.protected_header, b"", b""])[:-1]
-
-    @cached_property
-    def familiar(self) -> Familiar:
-        """What is known of claims that have passed. It goes with the policy: any other demands something else."""
-        return Familiar()
 
 
 def policy_for(recipe: EffectiveRecipe, algorithm: SigningAlgorithm, x5chain: Sequence[bytes]) -> ClaimPolicy:

@@ -46,17 +46,9 @@ def outcome(message: bytes, policy: ClaimPolicy) -> CheckedClaim | ClaimRefusal:
         return refusal
 
 
-def same_outcome(message: bytes, captured: CapturedClaim) -> CheckedClaim | ClaimRefusal:
-    """Ask a guard that has seen nothing yet, and one to which the genuine claim is familiar."""
-    answer, policy = outcome(message, captured.policy), captured.policy
-    check_claim(captured.sig_structure, policy)
-    assert str(outcome(message, policy)) == str(answer)
-    return answer
-
-
 def refused_or_exact(message: bytes, captured: CapturedClaim) -> CheckedClaim | None:
     """Let a message pass only if another look at it finds the very same bytes, chain and algorithm."""
-    answer = same_outcome(message, captured)
+    answer = outcome(message, captured.policy)
     if isinstance(answer, ClaimRefusal):
         assert len(answer.message) < 400
         assert answer.message.isascii()
