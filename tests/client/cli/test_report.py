@@ -2,6 +2,7 @@
 
 import csv
 import io
+import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
@@ -127,6 +128,16 @@ def test_text_of_many_rows_is_written_as_it_comes(cli: Cli, tmp_path: Path, monk
     monkeypatch.setattr(sheets, "_SAMPLE", 2)
     ended = cli("audit", "report", write_trail(tmp_path / "audit.jsonl", [SIGNED] * 5), "--each")
     assert len({line.index("newsroom/photo") for line in ended.out.splitlines()[1:6]}) == 1
+
+
+def test_a_full_disk_is_told_and_a_reader_that_goes_away_is_no_error(tmp_path: Path) -> None:
+    trail = write_trail(tmp_path / "audit.jsonl", [SIGNED] * 2000)
+    command = f"{sys.executable} -m byok_client.cli audit report {trail} --each"
+    full = subprocess.run(["bash", "-c", f"{command} > /dev/full"], capture_output=True, text=True, check=False)  # noqa: S607 - a redirection
+    gone = subprocess.run(["bash", "-c", f"{command} | head -1"], capture_output=True, text=True, check=False)  # noqa: S607 - a pipe
+    told = "byokctl: standard output does not take the report: No space left on device\n"
+    assert (full.returncode, full.stderr) == (1, told)
+    assert (gone.stdout[:4], gone.stderr) == ("TIME", "")
 
 
 def test_the_periods_are_those_of_the_model() -> None:
