@@ -6,6 +6,7 @@ A recipe or key that cannot be used is not left out but kept as `Refused`, with 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import cached_property
 
 from byok_api.algorithms import SigningAlgorithm
 from byok_api.byokkey import ByokKey
@@ -57,7 +58,7 @@ class KeyEntry:
     @property
     def name(self) -> ObjectName:
         """The ByokKey's name."""
-        return self.manifest.name
+        return self.handle.name
 
     def check_valid_at(self, now: datetime) -> None:
         """Refuse outside of the certificate's validity (CertificateExpired)."""
@@ -97,6 +98,16 @@ class SigningEntry:
     def version(self) -> int:
         """The recipe's version."""
         return self.recipe.version
+
+    @cached_property
+    def recipe_label(self) -> str:
+        """The recipe as records name it: `namespace/name@version`."""
+        return f"{self.recipe.name}@{self.recipe.version}"
+
+    @cached_property
+    def key_label(self) -> str:
+        """The key as records name it: `namespace/name`."""
+        return str(self.key.name)
 
 
 @dataclass(frozen=True)

@@ -76,11 +76,10 @@ def subject_of_work(work: Work) -> SubjectFields:
 
 
 def _subject(call: Call, caller: Caller, entry: SigningEntry) -> SubjectFields:
-    recipe = entry.recipe
     return SubjectFields(
         request_id=call.request_id,
         caller=caller.username,
-        recipe=f"{recipe.name}@{recipe.version}",
-        recipe_hash=recipe.hash,
-        key=str(entry.key.name),
+        recipe=entry.recipe_label,
+        recipe_hash=entry.recipe.hash,
+        key=entry.key_label,
     )

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from byok_api.audit import AuditId
 from byok_signer.authentication import Caller
-from byok_signer.entries import SigningEntry
+from byok_signer.entries import Catalogue, SigningEntry
 from byok_signer.guard import CheckedClaim
 from byok_signer.kms.messages import Payload
 from byok_signer.kms.port import KeyHandle, SignAnswer
@@ -38,6 +38,8 @@ class Admission:
     caller: Caller
     recipe: str
     """As the caller names it."""
+    catalogue: Catalogue
+    """What was known then."""
     entry: SigningEntry
 
 
