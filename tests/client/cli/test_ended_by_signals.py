@@ -90,7 +90,7 @@ def moments(count: int, seed: int) -> list[float]:
 
 CASES = [
     (number, moment, in_place)
-    for number, count in ((signal.SIGINT, 9), (signal.SIGTERM, 6), (signal.SIGKILL, 4))
+    for number, count in ((signal.SIGINT, 8), (signal.SIGTERM, 4), (signal.SIGKILL, 3))
     for moment, in_place in zip(moments(count, number), itertools.cycle((False, True)), strict=False)
 ]
 
