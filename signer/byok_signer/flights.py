@@ -31,8 +31,8 @@ class Flight:
 
     @property
     def open(self) -> bool:
-        """Whether it can be joined: not once all have gone and it was called off."""
-        return self._waiting > 0 or not self._revocable
+        """Whether it can be joined: not once it has ended, or all have gone and it was called off."""
+        return not self.task.done() and (self._waiting > 0 or not self._revocable)
 
     def commit(self) -> None:
         """Go on from now on even if all who wait go away."""
@@ -71,9 +71,10 @@ class Flights:
 
     def start(self, identity: Identity, make: Callable[[Callable[[], None]], Coroutine[Any, Any, Made]]) -> Flight:
         """Begin to make a signature; `make` is given what it must call before it does what cannot be undone."""
-        flight = Flight(make(lambda: flight.commit()))  # noqa: PLW0108 - there is no flight yet to take it from
+        # The lambda, since there is no flight yet to take `commit` from.
+        flight = Flight(self._remembering(identity, make(lambda: flight.commit())))  # noqa: PLW0108
         self._flying[identity] = flight
-        flight.task.add_done_callback(lambda task: self._landed(identity, flight, task))
+        flight.task.add_done_callback(lambda _: self._landed(identity, flight))
         return flight
 
     async def landed(self) -> None:
@@ -81,16 +82,21 @@ class Flights:
         while self._flying:
             await asyncio.wait([flight.task for flight in self._flying.values()])
 
-    def _landed(self, identity: Identity, flight: Flight, task: asyncio.Task[Made]) -> None:
-        if self._flying.get(identity) is flight:
-            del self._flying[identity]
-        if task.cancelled() or task.exception() is not None:  # retrieved here too, in case all callers have gone
-            return
+    async def _remembering(self, identity: Identity, making: Coroutine[Any, Any, Made]) -> Made:
+        made = await making
+        # Not in the callback: in between a request would find neither flight nor signature.
         now = self._clock()
         self._made.pop(identity, None)
-        self._made[identity] = now, task.result()
+        self._made[identity] = now, made
         while self._made and (len(self._made) > self._limit or self._oldest() <= now - self._remembered):
             self._made.popitem(last=False)
+        return made
+
+    def _landed(self, identity: Identity, flight: Flight) -> None:
+        if self._flying.get(identity) is flight:
+            del self._flying[identity]
+        if not flight.task.cancelled():
+            flight.task.exception()  # retrieved here too, in case all callers have gone
 
     def _oldest(self) -> float:
         at, _ = next(iter(self._made.values()))

@@ -7,7 +7,7 @@ import pytest
 
 from byok_api.audit import AuditId
 from byok_api.references import KeyArn
-from byok_signer.flights import LIMIT, Flights, Made
+from byok_signer.flights import LIMIT, Flight, Flights, Made
 from byok_signer.kms.port import SignAnswer
 from byok_signer.work import Identity
 
@@ -151,3 +151,23 @@ async def test_the_oldest_signatures_are_forgotten_first(clock: Clock) -> None:
 
 def test_a_whole_quota_of_thirty_seconds_is_remembered() -> None:
     assert LIMIT >= 30 * 1000
+
+
+@pytest.mark.parametrize("error", [None, ValueError("no")], ids=["made", "failed"])
+async def test_who_asks_in_the_very_moment_that_a_flight_ends_finds_its_end(
+    flights: Flights, error: Exception | None
+) -> None:
+    async def look() -> tuple[Made | None, Flight | None]:
+        return flights.made(identity()), flights.flying(identity())
+
+    maker = Maker()
+    maker.error = error
+    waiting = asyncio.create_task(flights.start(identity(), maker).join())
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    # The flight's last step is the next thing that runs, and this look the one after it.
+    maker.gate.set()
+    made, flying = await asyncio.create_task(look())
+    assert (made is None, flying) == (error is not None, None)
+    await asyncio.wait([waiting])
+    assert waiting.exception() is error
