@@ -91,7 +91,7 @@ def test_every_field_of_an_audit_record_is_documented() -> None:
 
 def test_exit_statuses_and_limits_are_as_documented() -> None:
     assert [code for code in Exit if not re.search(rf"\b{int(code)}\b", page("docs/media-developers.md"))] == []
-    assert f"{SIZE_LIMIT // 1024} KiB for a claim" in page("docs/platform.md")
+    assert f"| a claim | {SIZE_LIMIT // 1024} KiB |" in page("docs/platform.md")
 
 
 def test_every_decision_is_listed() -> None:
