@@ -10,7 +10,8 @@ import asyncio
 import os
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -62,14 +63,21 @@ def _event(
     )
 
 
-def _row(what: str, operations: int, work: Callable[[], object]) -> None:
+@dataclass(frozen=True)
+class Row:
+    """What one way of working with records costs, in microseconds for each of them."""
+
+    what: str
+    wall: float
+    cpu: float
+    note: str
+
+
+def _row(what: str, operations: int, work: Callable[[], object]) -> Row:
     wall, cpu = time.perf_counter(), time.process_time()
     note = work()
     wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
-    print(
-        f"{what:<36} {wall / operations * 1e6:>10.1f} {cpu / operations * 1e6:>10.1f} {operations / wall:>12,.0f}  "
-        f"{note if isinstance(note, str) else ''}"
-    )
+    return Row(what, wall / operations * 1e6, cpu / operations * 1e6, note if isinstance(note, str) else "")
 
 
 def _sealed(lines: list[bytes], count: int) -> str:
@@ -127,28 +135,33 @@ def _check(path: Path) -> None:
             raise SystemExit(f"the chain in {path} is broken")
 
 
+def rows(count: int, folder: Path | None = None) -> Iterator[Row]:
+    """Measure everything with so many records, in audit files of that folder."""
+    lines: list[bytes] = []
+    yield _row("build an intent", count, lambda: [_intent() for _ in range(count)] and None)
+    yield _row("build an outcome", count, lambda: [_outcome() for _ in range(count)] and None)
+    yield _row("seal", count, lambda: _sealed(lines, count))
+    yield _row("read and check one record", count, lambda: [read_record(line[:-1]) for line in lines] and None)
+    yield _row("verify a chain", count, lambda: verify_chain(lines))
+    with tempfile.TemporaryDirectory(dir=folder) as made:
+        single = max(200, count // 20)
+        yield _row("fdatasync for each record", single, lambda: _one_by_one(Path(made, "single"), single))
+        for callers in (1, 16, 64, 256, 1000):
+            path = Path(made, f"group-{callers}")
+            amount = max(2 * callers, (single if callers == 1 else count) // (2 * callers) * 2 * callers)
+            yield _row(f"group commit, {callers} callers", amount, partial(_run, path, amount, callers))
+            _check(path)
+
+
 def main() -> None:
     """Print a table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--records", type=int, default=20_000)
     parser.add_argument("--folder", type=Path, help="where the audit files go; default a temporary folder")
     arguments = parser.parse_args()
-    count = arguments.records
     print(f"{'':<36} {'us/record':>10} {'CPU us':>10} {'records/s':>12}")
-    lines: list[bytes] = []
-    _row("build an intent", count, lambda: [_intent() for _ in range(count)] and None)
-    _row("build an outcome", count, lambda: [_outcome() for _ in range(count)] and None)
-    _row("seal", count, lambda: _sealed(lines, count))
-    _row("read and check one record", count, lambda: [read_record(line[:-1]) for line in lines] and None)
-    _row("verify a chain", count, lambda: verify_chain(lines))
-    with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
-        single = count // 20
-        _row("fdatasync for each record", single, lambda: _one_by_one(Path(folder, "single"), single))
-        for callers in (1, 16, 64, 256, 1000):
-            path = Path(folder, f"group-{callers}")
-            amount = (single if callers == 1 else count) // (2 * callers) * 2 * callers
-            _row(f"group commit, {callers} callers", amount, partial(_run, path, amount, callers))
-            _check(path)
+    for row in rows(arguments.records, arguments.folder):
+        print(f"{row.what:<36} {row.wall:>10.1f} {row.cpu:>10.1f} {1e6 / row.wall:>12,.0f}  {row.note}")
 
 
 if __name__ == "__main__":

@@ -10,8 +10,10 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
@@ -20,10 +22,14 @@ from benchmarks.measuring import Pids
 from benchmarks.stand_in import Files, StandIn, stand_in
 from benchmarks.workers import Worker, worker
 from byok_api.algorithms import SigningAlgorithm
+from byok_api.references import KeyArn, ObjectName
 from byok_sandbox.issuer import Issuer, ServiceAccount
+from byok_signer.entries import Catalogue, SigningEntry
 from tests.support.claims import created_claim
+from tests.support.manifests import KEY_ARN, recipe_document, yaml_of
 from tests.support.pki import identity
-from tests.support.signer_process import prepare, prepare_tls, recipe_hash
+from tests.support.signer import catalogue_of, certified_key
+from tests.support.signer_process import prepare, prepare_tls
 
 UNLIMITED = 1_000_000
 """Signatures a second."""
@@ -32,6 +38,8 @@ _LIFETIME = timedelta(hours=2)
 _START_PATIENCE = 60.0
 _END_PATIENCE = 35.0
 SIGNER = ("-m", "byok_signer")
+QUIET = "sports"
+"""A namespace beside `media`, whose recipe of the same name signs with the same key."""
 
 
 @dataclass(frozen=True)
@@ -88,9 +96,19 @@ class Bench:
             address=f"localhost:{signer.port}",
             trust=self.trust.encode(),
             token=token or self.token(),
-            claims=Claims.of(created_claim().sig_structure, recipe="photo", recipe_hash=recipe_hash()),
+            claims=Claims.of(created_claim().sig_structure, recipe="photo", recipe_hash=entry().recipe.hash),
             pids={"signer": signer.process.pid, "kms": self.kms.pid},
         )
+
+    def job_environment(self, target: Target) -> dict[str, str]:
+        """Write what a job finds in its pod, and name it."""
+        token = self.folder / "token"
+        token.write_text(target.token)
+        return {
+            "BYOK_SIGNER_ADDRESS": target.address,
+            "BYOK_SIGNER_CA_FILE": f"{self.folder}/ca.crt",
+            "BYOK_SIGNER_TOKEN_FILE": str(token),
+        }
 
     def kms_target(self) -> KmsTarget:
         """Describe KMS to a load."""
@@ -114,6 +132,25 @@ class Bench:
             yield Signer(process, self.folder, port, time.perf_counter() - began)
         finally:
             _end(process)
+
+
+@cache
+def resolved() -> Catalogue:
+    """Resolve what signers of the benchmarks are given."""
+    return catalogue_of(*_documents())
+
+
+def entry() -> SigningEntry:
+    """Find media/photo, whose hash is that of sports/photo too: it is the content's."""
+    found = resolved().recipes[ObjectName("media", "photo")]
+    if not isinstance(found, SigningEntry):
+        raise TypeError("the recipe does not sign")
+    return found
+
+
+def _documents() -> "list[dict[str, Any]]":
+    key = certified_key(identity(SigningAlgorithm.ES256), KeyArn(KEY_ARN), allowedConsumers={"namespaces": [QUIET]})
+    return [key, recipe_document(), recipe_document(f"{QUIET}/photo")]
 
 
 def _serving_port(process: "subprocess.Popen[bytes]", log: Path) -> int:
@@ -151,6 +188,7 @@ def bench() -> Iterator[Bench]:
         files = Files(Path(tls["tls-cert-file"]), Path(tls["tls-key-file"]), signing_key)
         kms = stack.enter_context(stand_in(files))
         flags = prepare(folder, issuer) | tls
+        (folder / "manifests" / "all.yaml").write_text(yaml_of(*_documents()))
         flags |= {"aws-endpoint": kms.url, "aws-ca-file": f"{folder}/ca.crt"}
         flags |= {"quota-per-second": str(UNLIMITED), "max-calls-per-caller": str(MANY_CALLS)}
         yield Bench(folder, issuer, trust, flags, kms, stack.enter_context(worker()))

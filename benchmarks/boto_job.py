@@ -4,11 +4,13 @@ Each function here is run by a process of its own. Nothing is verified or record
 """
 
 import hashlib
+import math
 import os
 import threading
 import time
 from collections import Counter
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 import boto3
@@ -24,6 +26,18 @@ if TYPE_CHECKING:
 
 REGION = KEY_ARN.split(":")[3]
 Retries = Literal["legacy", "standard", "adaptive"]
+_THREADS = 200
+_LAST_ANSWERS = 5.0
+"""Seconds."""
+
+
+@dataclass(frozen=True)
+class Offer:
+    """What a job asks of KMS."""
+
+    rate: float
+    """Signatures a second."""
+    retries: Retries
 
 
 def client(kms: KmsTarget, *, connections: int, retries: Retries = "legacy") -> "KMSClient":
@@ -43,6 +57,55 @@ def sign(made: "KMSClient") -> None:
     """Sign a digest that was never seen before."""
     digest = hashlib.sha256(os.urandom(32)).digest()
     made.sign(KeyId=KEY_ARN, Message=digest, MessageType="DIGEST", SigningAlgorithm="ECDSA_SHA_256")
+
+
+def calls_at_rate(kms: KmsTarget, offer: Offer, *, warm_up: float, seconds: float) -> Run:
+    """Make calls at a rate, whatever becomes of them, each in a thread; their durations count from when they were due.
+
+    Those not answered a while after the end are failures. What is answered between the readings is what was done.
+    """
+    made, lock = client(kms, connections=_THREADS, retries=offer.retries), threading.Lock()
+    latencies, failures, answered, pids = (
+        list[float](),
+        Counter[str](),
+        list[float](),
+        {**kms.pids, "load": os.getpid()},
+    )
+
+    def call(due: float, counts: bool) -> None:  # noqa: FBT001 - handed on by the executor
+        error = None
+        try:
+            sign(made)
+        except (ClientError, BotoCoreError) as found:
+            error = found.response["Error"]["Code"] if isinstance(found, ClientError) else type(found).__name__
+        now = time.perf_counter()
+        with lock:
+            if error is None:
+                answered.append(now)
+            if counts and error is None:
+                latencies.append(now - due)
+            elif counts and error is not None:
+                failures[error] += 1
+
+    threads, began = ThreadPoolExecutor(_THREADS), time.perf_counter()
+    first = math.ceil(warm_up * offer.rate)
+    last = first + round(seconds * offer.rate)
+    before, calls = Reading.of(pids), list[Future[None]]()
+    for number in range(last):
+        due = began + number / offer.rate
+        time.sleep(max(0.0, due - time.perf_counter()))
+        if number == first:
+            before = Reading.of(pids)
+        calls.append(threads.submit(call, due, number >= first))
+    time.sleep(max(0.0, began + last / offer.rate - time.perf_counter()))
+    after = Reading.of(pids)
+    wait(calls, timeout=_LAST_ANSWERS)
+    threads.shutdown(wait=False, cancel_futures=True)
+    with lock:
+        if left := last - first - len(latencies) - sum(failures.values()):
+            failures["not answered"] = left
+        done = sum(before.at <= at <= after.at for at in answered)
+        return replace(Run.between(before, after, list(latencies), dict(failures)), done=done)
 
 
 def calls_in_turn(kms: KmsTarget, *, at_once: int, warm_up: float, seconds: float) -> Run:

@@ -128,8 +128,8 @@ async def measure(call: Callable[[], Awaitable[object]], calls: int) -> float:
     return (time.process_time() - before) / calls * 1e6
 
 
-async def run(endpoint: str, ca_file: Path, calls: int) -> None:
-    """Measure the clients in turn, several times, and print the best of each: the one that was disturbed least."""
+async def run(endpoint: str, ca_file: Path, calls: int) -> dict[str, float]:
+    """Measure the clients in turn, several times, and return the best of each: the one that was disturbed least."""
     config = KmsConfig(installation="benchmark", endpoint=endpoint, ca_file=ca_file)
     kms = AwsKms(config, chain=lambda: CREDENTIALS)
     transport = Transport(ca_file)
@@ -149,8 +149,7 @@ async def run(endpoint: str, ca_file: Path, calls: int) -> None:
                     best[name] = min(best[name], await measure(call, max(IN_FLIGHT, share // _ROUNDS)))
     await kms.close()
     await transport.close()
-    for name, cost in best.items():
-        print(f"{name:<18} {cost:8.0f} us CPU per Sign {cost / best[AIOHTTP]:8.2f}")
+    return best
 
 
 async def bare_post(session: aiohttp.ClientSession, endpoint: str) -> None:
@@ -178,11 +177,8 @@ def boto3_call(endpoint: str, ca_file: Path, threads: ThreadPoolExecutor) -> Cal
     return lambda: asyncio.get_running_loop().run_in_executor(threads, sign)
 
 
-def main() -> None:
-    """Start the stand-in, measure, stop it."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("calls", type=int, nargs="?", default=20_000)
-    calls = parser.parse_args().calls
+def measured(calls: int) -> dict[str, float]:
+    """Start the stand-in, measure, stop it; CPU microseconds for each Sign, by client."""
     with tempfile.TemporaryDirectory() as folder:
         certificate, private_key, ca_file = write_certificate(Path(folder))
         here, there = multiprocessing.Pipe()
@@ -191,10 +187,19 @@ def main() -> None:
         )
         server.start()
         try:
-            asyncio.run(run(f"https://127.0.0.1:{here.recv()}", ca_file, calls))
+            return asyncio.run(run(f"https://127.0.0.1:{here.recv()}", ca_file, calls))
         finally:
             server.terminate()
             server.join()
+
+
+def main() -> None:
+    """Print what was measured."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("calls", type=int, nargs="?", default=20_000)
+    best = measured(parser.parse_args().calls)
+    for name, cost in best.items():
+        print(f"{name:<18} {cost:8.0f} us CPU per Sign {cost / best[AIOHTTP]:8.2f}")
 
 
 def write_certificate(folder: Path) -> tuple[Path, Path, Path]:

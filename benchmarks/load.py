@@ -7,12 +7,13 @@ the processes that the target names and of its own. What was begun before or end
 import asyncio
 import base64
 import json
+import math
 import os
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from http import HTTPStatus
 from pathlib import Path
 
@@ -65,16 +66,18 @@ async def _channels(target: Target, count: int) -> AsyncIterator[Sequence[grpc.a
         ]
 
 
-def _caller(target: Target, channel: grpc.aio.Channel, tally: _Tally) -> Callable[[float], Awaitable[None]]:
+def _caller(target: Target, channel: grpc.aio.Channel, tally: _Tally) -> Callable[[float], Awaitable[bool]]:
     method: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(_SIGN_CLAIM)
     metadata, claims = (("authorization", f"Bearer {target.token}"),), target.claims
 
-    async def call(due: float) -> None:
+    async def call(due: float) -> bool:
         try:
             await method(claims.request(), metadata=metadata, timeout=_TIMEOUT)
-            tally.latencies.append(time.perf_counter() - due)
         except grpc.aio.AioRpcError as error:
             tally.failures[f"{error.code().name}: {error.details()}"[:120]] += 1
+            return False
+        tally.latencies.append(time.perf_counter() - due)
+        return True
 
     return call
 
@@ -85,9 +88,10 @@ def calls_in_turn(target: Target, *, at_once: int, warm_up: float, seconds: floa
     async def run() -> Run:
         tally = _Tally()
         async with _channels(target, min(at_once, _CONNECTIONS)) as channels:
+            await asyncio.gather(*(channel.channel_ready() for channel in channels))
             callers = [_caller(target, channels[number % len(channels)], tally) for number in range(at_once)]
 
-            async def again_and_again(call: Callable[[float], Awaitable[None]]) -> None:
+            async def again_and_again(call: Callable[[float], Awaitable[bool]]) -> None:
                 while True:
                     await call(time.perf_counter())
 
@@ -99,35 +103,77 @@ def calls_in_turn(target: Target, *, at_once: int, warm_up: float, seconds: floa
     return asyncio.run(run())
 
 
-def calls_at_rate(target: Target, *, rate: float, warm_up: float, seconds: float) -> Run:
-    """Make `rate` calls a second, whatever becomes of them; their durations count from when they were due."""
+def first_calls(target: Target, count: int) -> list[float]:
+    """Make calls on a connection that is open already, and tell how long each took."""
 
-    async def run() -> Run:
+    async def run() -> list[float]:
         tally = _Tally()
-        async with _channels(target, _CONNECTIONS) as channels:
-            callers, under_way = [_caller(target, channel, tally) for channel in channels], set[asyncio.Task[None]]()
-
-            async def make_calls() -> None:
-                began, number = time.perf_counter(), 0
-                while True:
-                    due = began + number / rate
-                    if (early := due - time.perf_counter()) > 0:
-                        await asyncio.sleep(early)
-                    task = asyncio.ensure_future(callers[number % len(callers)](due))
-                    under_way.add(task)
-                    task.add_done_callback(under_way.discard)
-                    number += 1
-                    if not number % 32:
-                        # A load that is late must still read its answers.
-                        await asyncio.sleep(0)
-
-            making = asyncio.create_task(make_calls())
-            done = await tally.window(target, warm_up=warm_up, seconds=seconds)
-            await _cancel([making])
-            await _cancel(list(under_way))
-        return done
+        async with _channels(target, 1) as (channel,):
+            await channel.channel_ready()
+            for _ in range(count):
+                if not await _caller(target, channel, tally)(time.perf_counter()):
+                    raise RuntimeError(f"a call failed: {dict(tally.failures)}")
+        return tally.latencies
 
     return asyncio.run(run())
+
+
+def calls_at_rate(target: Target, *, rate: float, warm_up: float, seconds: float) -> Run:
+    """Make `rate` calls a second, whatever becomes of them.
+
+    Durations are those of the calls that were due between the readings, all of which are waited for; each counts from
+    the moment it was due, so that a load or a signer that is late cannot hide it. Connections are opened beforehand.
+    """
+
+    async def run() -> Run:
+        async with _channels(target, _CONNECTIONS) as channels:
+            await asyncio.gather(*(channel.channel_ready() for channel in channels))
+            return await _Schedule(target, channels, rate).run(warm_up, seconds)
+
+    return asyncio.run(run())
+
+
+class _Schedule:
+    """Calls at a rate."""
+
+    def __init__(self, target: Target, channels: Sequence[grpc.aio.Channel], rate: float) -> None:
+        self._target = target
+        self._rate = rate
+        self._answered = 0
+        self._under_way = set[asyncio.Task[None]]()
+        self._warming, self._tally = _Tally(), _Tally()
+        self._callers = [
+            (_caller(target, channel, self._warming), _caller(target, channel, self._tally)) for channel in channels
+        ]
+
+    async def run(self, warm_up: float, seconds: float) -> Run:
+        pids = {**self._target.pids, "load": os.getpid()}
+        began = time.perf_counter()
+        first = math.ceil(warm_up * self._rate)
+        last = first + round(seconds * self._rate)
+        before, backlog, answered = Reading.of(pids), 0, 0
+        for number in range(last):
+            if number == first:
+                before, backlog, answered = Reading.of(pids), len(self._under_way), self._answered
+            await self._make(number, began + number / self._rate, counts=number >= first)
+        await asyncio.sleep(max(0.0, began + last / self._rate - time.perf_counter()))
+        after, left, done = Reading.of(pids), len(self._under_way), self._answered - answered
+        await asyncio.gather(*self._under_way)
+        run = Run.between(before, after, self._tally.latencies, self._tally.failures)
+        return replace(run, done=done, backlog=(backlog, left))
+
+    async def _make(self, number: int, due: float, *, counts: bool) -> None:
+        if (early := due - time.perf_counter()) > 0:
+            await asyncio.sleep(early)
+        elif not number % 32:
+            # A load that is late must still read its answers.
+            await asyncio.sleep(0)
+        task = asyncio.ensure_future(self._call(self._callers[number % len(self._callers)][counts], due))
+        self._under_way.add(task)
+        task.add_done_callback(self._under_way.discard)
+
+    async def _call(self, call: Callable[[float], Awaitable[bool]], due: float) -> None:
+        self._answered += await call(due)
 
 
 def streams(target: Target, *, at_once: int, warm_up: float, seconds: float) -> Run:
@@ -136,6 +182,7 @@ def streams(target: Target, *, at_once: int, warm_up: float, seconds: float) -> 
     async def run() -> Run:
         tally = _Tally()
         async with _channels(target, at_once) as channels:
+            await asyncio.gather(*(channel.channel_ready() for channel in channels))
             tasks = [asyncio.create_task(_stream(target, channel, tally)) for channel in channels]
             done = await tally.window(target, warm_up=warm_up, seconds=seconds)
             await _cancel(tasks)

@@ -76,6 +76,8 @@ class Run:
     cpu: Mapping[str, float]
     """Seconds of CPU of each process."""
     failures: Mapping[str, int] = field(default_factory=dict)
+    backlog: tuple[int, int] = (0, 0)
+    """Calls at a rate: how many were under way at the first reading, and at the last."""
 
     @classmethod
     def between(cls, before: Reading, after: Reading, latencies: Sequence[float], failures: Mapping[str, int]) -> "Run":

@@ -18,13 +18,13 @@ LATENCIES = (0.0, 0.01)
 """Seconds that KMS takes."""
 AT_ONCE = (1, 16, 64, 256)
 STREAMS = (1, 4)
-RATES = (1000, 500, 200, 100)
-"""Calls a second, the first that is kept up with counts."""
+RATES = (2500, 1500, 1000, 800, 700, 600, 500, 400, 300, 250, 200, 150, 100, 50, 25)
+"""Calls a second; those above what callers in turn got are not tried, and the first that is kept up with counts."""
+_TRIES = 4
 THREADS = (1, 16, 64)
 _KEPT_UP = 0.98
-_MEMORY_SECONDS = 5.0
-_MEMORY_ROUNDS = 24
-"""At most; a slow machine makes fewer signatures than wanted, and the result says how many."""
+_SLACK = 8
+"""Calls by which a backlog may seem to grow because of the moments at which it is looked at."""
 
 
 @dataclass(frozen=True)
@@ -35,10 +35,13 @@ class Scale:
     seconds: float
     signatures: int
     """After which the signer's memory is looked at."""
+    rounds: int
+    """Of 10 s, at most, to make them in; what was not reached is said."""
 
 
-QUICK = Scale(warm_up=0.5, seconds=1, signatures=2_000)
-FULL = Scale(warm_up=2, seconds=8, signatures=100_000)
+QUICK = Scale(warm_up=0.5, seconds=1, signatures=2_000, rounds=1)
+FULL = Scale(warm_up=1, seconds=4, signatures=100_000, rounds=12)
+_ROUND_SECONDS = 10.0
 
 
 @dataclass(frozen=True)
@@ -48,6 +51,8 @@ class Row:
     latency: float
     way: str
     run: Run
+    kept_up: bool = True
+    """Calls at a rate: whether the signer answered as many as were made, without a growing backlog."""
 
 
 @dataclass(frozen=True)
@@ -89,13 +94,17 @@ def kms_capacity(bench: Bench, scale: Scale) -> Run:
 def _rows(bench: Bench, target: Target, scale: Scale, latency: float) -> Iterator[Row]:
     bench.kms.behave(Conduct(latency))
     window = {"warm_up": scale.warm_up, "seconds": scale.seconds}
+    fastest = 0.0
     for at_once in AT_ONCE:
         run = bench.load.do(partial(load.calls_in_turn, target, at_once=at_once, **window))
+        fastest = max(fastest, run.rate)
         yield Row(latency, f"signer, {at_once} at once", run)
-    for rate in RATES:
+    rates = [rate for rate in RATES if rate <= fastest][:_TRIES] or list(RATES[-1:])
+    for rate in rates:
         run = bench.load.do(partial(load.calls_at_rate, target, rate=rate, **window))
-        if run.rate >= _KEPT_UP * rate or rate == RATES[-1]:
-            yield Row(latency, f"signer, {rate:,} calls a second", run)
+        kept_up = run.done >= _KEPT_UP * rate * run.seconds and _is_flat(run)
+        if kept_up or rate == rates[-1]:
+            yield Row(latency, f"signer, {rate:,} calls a second", run, kept_up)
             break
     for count in STREAMS:
         run = bench.load.do(partial(load.streams, target, at_once=count, **window))
@@ -107,14 +116,19 @@ def _rows(bench: Bench, target: Target, scale: Scale, latency: float) -> Iterato
             yield Row(latency, f"boto3, {threads} threads", run)
 
 
+def _is_flat(run: Run) -> bool:
+    first, last = run.backlog
+    return last - first <= max(_SLACK, (1 - _KEPT_UP) * run.done)
+
+
 def _memory(bench: Bench, scale: Scale) -> Memory:
     bench.kms.behave(Conduct())
     with bench.signer() as signer:
         pid, target, done = signer.process.pid, bench.target(signer), 0
         idle = memory_mebibytes(pid)
         # In streams, which are the fastest way to so many.
-        for _ in range(_MEMORY_ROUNDS):
-            done += bench.load.do(partial(load.streams, target, at_once=2, warm_up=0, seconds=_MEMORY_SECONDS)).done
+        for _ in range(scale.rounds):
+            done += bench.load.do(partial(load.streams, target, at_once=2, warm_up=0, seconds=_ROUND_SECONDS)).done
             if done >= scale.signatures:
                 break
         return Memory(idle, done, memory_mebibytes(pid), peak_mebibytes(pid))

@@ -1,14 +1,17 @@
 """A stand-in for KMS and STS in a process of its own: signs for real, and checks nothing that costs time.
 
-It can take its time, as KMS does over a network, and enforce a quota: of Sign no more than so many within any second.
-Who asks for more gets the ThrottlingException of AWS (KMS developer guide, "Throttling AWS KMS requests").
+It can take its time, as KMS does over a network, and enforce a quota: of Sign no more than so many in a second of the
+clock. Who asks for more gets the ThrottlingException of AWS, which throttles "all subsequent requests in that second"
+(KMS developer guide, "Throttling requests"). It can also be stricter than that, and count within any second.
 """
 
 import asyncio
 import base64
 import json
+import math
 import multiprocessing
 import ssl
+import time
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -38,7 +41,9 @@ class Conduct:
     latency: float = 0.0
     """Seconds from a request to its answer, besides what the work takes."""
     quota: float | None = None
-    """Signatures within a second."""
+    """Signatures in a second of the clock."""
+    strict: bool = False
+    """Within any second, whenever it begins."""
 
 
 @dataclass(frozen=True)
@@ -104,8 +109,9 @@ class _Kms:
         quota = self.conduct.quota
         if quota is None:
             return True
-        now = asyncio.get_running_loop().time()
-        while self._signed_at and self._signed_at[0] <= now - 1:
+        now = time.time()
+        begin = now - 1 if self.conduct.strict else math.floor(now) - 1e-9
+        while self._signed_at and self._signed_at[0] <= begin:
             self._signed_at.popleft()
         if len(self._signed_at) >= quota:
             return False
