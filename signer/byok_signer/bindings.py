@@ -5,8 +5,9 @@ to the key ARN that was seen, and every signature is verified with the certifica
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from byok_api.errors import Reason, Refusal
 from byok_api.references import ObjectName
@@ -20,7 +21,9 @@ from byok_signer.kms.port import KeyHandle, Kms
 _OUTAGES = frozenset({Reason.KmsUnavailable, Reason.KmsThrottled, Reason.KmsDeadlineExceeded})
 _LOOK_TIMEOUT = 5.0
 _PAUSE = 10.0
-"""Seconds between two looks while KMS cannot be asked, so that not every call waits for one."""
+"""Seconds between two looks while KMS cannot be asked, or shows another key, so that not every call waits for one."""
+_BRIEFLY = 1.0
+"""Seconds between two looks for a key that was never seen."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +35,16 @@ class _Seen:
     """When KMS is asked again."""
 
 
+class _Refused(NamedTuple):
+    """A look that failed. Not the refusal itself, which holds on to the frames that it passed through."""
+
+    pin: Pin
+    reason: Reason
+    message: str
+    retry_after: float | None
+    metadata: Mapping[str, str]
+
+
 class KeyBindings:
     """Resolves pins through `kms:GetPublicKey`: one call at a time for a ByokKey, remembered for `recheck_after`."""
 
@@ -40,6 +53,8 @@ class KeyBindings:
         self._clock = clock
         self._breaker = Breaker(clock)
         self._seen: dict[ObjectName, _Seen] = {}
+        self._refused: dict[ObjectName, tuple[float, _Refused]] = {}
+        """What the last look came to, until a time."""
         self._looking: dict[Pin, asyncio.Task[KeyHandle]] = {}
 
     async def resolve(self, pin: Pin, *, timeout: float) -> KeyHandle:  # noqa: ASYNC109 - the caller's own patience
@@ -75,25 +90,38 @@ class KeyBindings:
             ) from None
 
     async def _look(self, pin: Pin) -> KeyHandle:
+        self._check_not_refused(pin)
         self._breaker.enter(pin.handle)
         try:
             answer = await self._kms.get_public_key(pin.handle, timeout=_LOOK_TIMEOUT)
         except KmsError as refusal:
             self._breaker.failed(pin.handle, refusal)
+            self._refuse_for(_BRIEFLY, pin, refusal)
             raise
         self._breaker.succeeded(pin.handle)
         if spki_sha256_of_der(answer.spki) != pin.spki_sha256:
             self._seen.pop(pin.handle.name, None)
-            raise Refusal(
+            mismatch = Refusal(
                 Reason.CertificateMismatch,
                 f"key {pin.handle.name}: the public key of {answer.key_arn} is not that of the registered certificate; "
                 "register this KMS key's certificate, or name the KMS key that the certificate is for",
                 metadata={"key": str(pin.handle.name), "key_arn": str(answer.key_arn)},
             )
+            self._refuse_for(_PAUSE, pin, mismatch)
+            raise mismatch
         resolved = replace(pin.handle, resolved_arn=answer.key_arn)
         now = self._clock()
         self._seen[pin.handle.name] = _Seen(pin, resolved, now, now + pin.recheck_after)
         return resolved
+
+    def _refuse_for(self, seconds: float, pin: Pin, refusal: Refusal) -> None:
+        words = _Refused(pin, refusal.reason, refusal.message, refusal.retry_after, refusal.metadata)
+        self._refused[pin.handle.name] = self._clock() + seconds, words
+
+    def _check_not_refused(self, pin: Pin) -> None:
+        until, refused = self._refused.get(pin.handle.name, (0.0, None))
+        if refused is not None and refused.pin == pin and self._clock() < until:
+            raise Refusal(refused.reason, refused.message, retry_after=refused.retry_after, metadata=refused.metadata)
 
     def _looked(self, pin: Pin, task: asyncio.Task[KeyHandle]) -> None:
         del self._looking[pin]

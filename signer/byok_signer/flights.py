@@ -24,8 +24,10 @@ Made = tuple[SignAnswer, AuditId]
 class Flight:
     """A signature under way, and those who wait for it."""
 
-    def __init__(self, making: Coroutine[Any, Any, Made]) -> None:
+    def __init__(self, making: Coroutine[Any, Any, Made], due: float) -> None:
         self.task = asyncio.create_task(making)
+        self.due = due
+        """When it is given up, by the monotonic clock."""
         self._waiting = 0
         self._revocable = True
 
@@ -57,6 +59,7 @@ class Flights:
         self._remembered = remembered
         self._limit = limit
         self._flying: dict[Identity, Flight] = {}
+        self._under_way: set[asyncio.Task[Made]] = set()
         self._made: OrderedDict[Identity, tuple[float, Made]] = OrderedDict()
 
     def made(self, identity: Identity) -> Made | None:
@@ -69,18 +72,21 @@ class Flights:
         flight = self._flying.get(identity)
         return flight if flight is not None and flight.open else None
 
-    def start(self, identity: Identity, make: Callable[[Callable[[], None]], Coroutine[Any, Any, Made]]) -> Flight:
+    def start(
+        self, identity: Identity, make: Callable[[Callable[[], None]], Coroutine[Any, Any, Made]], due: float
+    ) -> Flight:
         """Begin to make a signature; `make` is given what it must call before it does what cannot be undone."""
         # The lambda, since there is no flight yet to take `commit` from.
-        flight = Flight(self._remembering(identity, make(lambda: flight.commit())))  # noqa: PLW0108
+        flight = Flight(self._remembering(identity, make(lambda: flight.commit())), due)  # noqa: PLW0108
         self._flying[identity] = flight
+        self._under_way.add(flight.task)
         flight.task.add_done_callback(lambda _: self._landed(identity, flight))
         return flight
 
     async def landed(self) -> None:
         """Wait until nothing is under way."""
-        while self._flying:
-            await asyncio.wait([flight.task for flight in self._flying.values()])
+        while self._under_way:
+            await asyncio.wait(self._under_way)
 
     async def _remembering(self, identity: Identity, making: Coroutine[Any, Any, Made]) -> Made:
         made = await making
@@ -93,6 +99,7 @@ class Flights:
         return made
 
     def _landed(self, identity: Identity, flight: Flight) -> None:
+        self._under_way.discard(flight.task)
         if self._flying.get(identity) is flight:
             del self._flying[identity]
         if not flight.task.cancelled():

@@ -6,11 +6,13 @@ from byok_api import signatures
 from byok_api.errors import Reason, Refusal
 from byok_api.references import ObjectName
 from byok_api.signer.v1 import signer_pb2 as pb
+from byok_signer.authentication import Caller
 from byok_signer.authorization import authorize_probe
 from byok_signer.entries import KeyEntry
 from byok_signer.pipeline import Pipeline
 from byok_signer.ports import Ports
 from byok_signer.probe import Check, CheckOutcome, ProbeReport, ProbeRequest, probe_key
+from byok_signer.quota import Demand, Family, QuotaKey, family_of
 from byok_signer.work import Call
 
 _NOT_SEEN_RETRY_AFTER = 1.0
@@ -42,6 +44,7 @@ class Prober:
                     f"key {name}: generation {generation} has not reached this signer, which has {seen}; ask again",
                     retry_after=_NOT_SEEN_RETRY_AFTER,
                 )
+            await self._take_quota(call, caller, entry)
         chain = entry.chain
         report = await probe_key(
             self._ports.kms,
@@ -57,6 +60,16 @@ class Prober:
         response.generation = seen
         response.certificate.CopyFrom(_certificate_result(entry, report.certificate, self._ports.now()))
         return response
+
+    async def _take_quota(self, call: Call, caller: Caller, entry: KeyEntry) -> None:
+        """Take a token: KMS counts the calls of a probe too."""
+        timeout = min(call.remaining, _CHECK_TIMEOUT)
+        account = await self._ports.kms.calling_account(entry.handle, timeout=timeout)
+        quota = QuotaKey(
+            account, entry.handle.arn.region, family_of(entry.algorithm) if entry.algorithm else Family.ECC
+        )
+        demand = Demand(quota, entry.name, limit=None, namespace=caller.namespace)
+        await self._ports.quotas.acquire(demand, timeout=timeout)
 
 
 def _name_in(request: pb.ProbeKeyRequest) -> ObjectName:

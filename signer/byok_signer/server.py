@@ -22,6 +22,8 @@ from byok_signer.settings_types import UnixSocket
 from byok_signer.tls import server_credentials
 
 SERVICES = tuple(service.full_name for service in signer_pb2.DESCRIPTOR.services_by_name.values())
+_WINDOW = 64 * 1024 - 1
+"""Bytes of a call that are taken in before they are read: HTTP/2's own initial window (RFC 9113, section 6.9.2)."""
 _HEADER_LIMIT = 32 * 1024
 """Bytes of a call's metadata: a token has 1-2 KiB."""
 _HANDSHAKE_SECONDS = 10
@@ -124,5 +126,8 @@ def _options(settings: Settings) -> dict[str, int]:
         "grpc.keepalive_timeout_ms": _PING_ANSWER_SECONDS * 1000,
         "grpc.http2.min_ping_interval_without_data_ms": _PINGS_APART_SECONDS * 1000,
         "grpc.http2.max_ping_strikes": 2,
+        # Else gRPC takes in megabytes of each call before anybody reads them: a stranger's too.
+        "grpc.http2.bdp_probe": 0,
+        "grpc.http2.lookahead_bytes": _WINDOW,
         "grpc.so_reuseport": 0,
     }

@@ -7,9 +7,12 @@ whoever goes away: every intent gets its outcome, and no signature is released b
 look at the catalogue and the call of KMS nothing is waited for.
 """
 
+import asyncio
+import contextlib
 import time
 from collections.abc import Callable
 from functools import partial
+from typing import TypedDict
 
 from byok_api import signatures
 from byok_api.audit import Attempt, AuditEvent, AuditId, Kind, Outcome
@@ -27,6 +30,8 @@ from byok_signer.work import Signed, Work
 
 _ACCOUNT_PATIENCE = 1.0
 """Seconds that the first signatures wait for STS to say whose quota they are charged to."""
+_LONGEST = 12.0
+"""Seconds: a little more than any call of KMS and its record take."""
 _UNKNOWN = (Attempt(None, Outcome.UNKNOWN),)
 
 Present = Callable[[Work], SigningEntry]
@@ -45,27 +50,32 @@ class Signing:
 
     async def sign(self, work: Work) -> Signed:
         """Return a signature made now, or the one of an equal request that is under way or was just answered."""
+        call = work.admission.call
         while True:
             made = self._flights.made(work.identity)
             if made is not None:
                 return await self._repeat(work, made)
             flight = self._flights.flying(work.identity)
             if flight is None:
-                answer, audit_id = await self._flights.start(work.identity, partial(self._make, work)).join()
+                flight = self._flights.start(work.identity, partial(self._make, work), call.deadline)
+                answer, audit_id = await flight.join()
                 return Signed(work.entry, answer, work.claim, audit_id)
             try:
-                made = await flight.join()
+                return await self._repeat(work, await flight.join())
             except Refusal as refusal:
-                # The deadline was the other request's; this one may have time left.
-                if refusal.reason is not Reason.KmsDeadlineExceeded or not work.admission.call.remaining:
+                # The time that ran out was the other request's; this one may have some left.
+                if time.monotonic() < flight.due or not call.remaining:
                     await self._refusals.record(refusal, subject_of_work(work))
                     raise
 
     async def drain(self) -> None:
-        """Wait for what is under way."""
-        await self._flights.landed()
+        """Wait for what is under way, as long as a call of KMS can take."""
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._flights.landed(), _LONGEST)
 
     async def _repeat(self, work: Work, made: Made) -> Signed:
+        # Nothing was done yet that must be recorded, so it need not pile up before a disk that hangs.
+        self._ports.audit.ensure_available()
         answer, original = made
         event = AuditEvent(
             kind=Kind.OUTCOME, outcome=Outcome.SIGNED, repeats=original.sequence, **subject_of_work(work)
@@ -93,38 +103,22 @@ class Signing:
 
     async def _settle(self, work: Work, subject: SubjectFields, intent: AuditId, demand: Demand) -> Made:
         """Do what the intent announces, and record what came of it."""
-        audit, settles = self._ports.audit, intent.sequence
         try:
-            try:
-                self._check_standing(work)
-            except Refusal:
-                self._ports.quotas.give_back(demand)
-                raise
+            self._check_standing(work)
             answer = await self._ask_kms(work, demand.quota)
             _verify(work, answer)
-        except Refusal as refusal:
-            attempts = refusal.attempts if isinstance(refusal, KmsError) else ()
-            unknown = any(attempt.outcome is Outcome.UNKNOWN for attempt in attempts)
-            outcome, reason = Outcome.UNKNOWN if unknown else Outcome.FAILED, refusal.reason.name
-            await audit.append(
-                AuditEvent(
-                    kind=Kind.OUTCOME, intent=settles, outcome=outcome, reason=reason, attempts=attempts, **subject
-                )
-            )
-            raise
-        except Exception:
-            # A bug: nobody knows what KMS did, and the record says so.
-            outcome, reason = Outcome.UNKNOWN, Reason.Internal.name
-            await audit.append(
-                AuditEvent(
-                    kind=Kind.OUTCOME, intent=settles, outcome=outcome, reason=reason, attempts=_UNKNOWN, **subject
-                )
-            )
+        except Exception as error:
+            failure = _failure_of(error)
+            if not failure["attempts"]:
+                self._ports.quotas.give_back(demand)
+            event = AuditEvent(kind=Kind.OUTCOME, intent=intent.sequence, **failure, **subject)
+            await self._ports.audit.append(event)
             raise
         subject["key_arn"] = answer.key_arn.text
-        audit_id = await audit.append(
-            AuditEvent(kind=Kind.OUTCOME, intent=settles, outcome=Outcome.SIGNED, attempts=answer.attempts, **subject)
+        event = AuditEvent(
+            kind=Kind.OUTCOME, intent=intent.sequence, outcome=Outcome.SIGNED, attempts=answer.attempts, **subject
         )
+        audit_id = await self._ports.audit.append(event)
         self._ports.metrics.signed(work.entry.key.name, work.entry.recipe.name)
         return answer, audit_id
 
@@ -171,6 +165,23 @@ class Signing:
             self._ports.metrics.kms_called("Sign", outcome, time.monotonic() - started)
         self._breaker.succeeded(work.handle)
         return answer
+
+
+class _Failure(TypedDict):
+    outcome: Outcome
+    reason: str
+    attempts: tuple[Attempt, ...]
+
+
+def _failure_of(error: Exception) -> _Failure:
+    """Say what a record tells of a signature that was not released."""
+    if not isinstance(error, Refusal):
+        # A bug: nobody knows what KMS did, and the record says so.
+        return _Failure(outcome=Outcome.UNKNOWN, reason=Reason.Internal.name, attempts=_UNKNOWN)
+    attempts = error.attempts if isinstance(error, KmsError) else ()
+    unknown = any(attempt.outcome is Outcome.UNKNOWN for attempt in attempts)
+    outcome = Outcome.UNKNOWN if unknown else Outcome.FAILED
+    return _Failure(outcome=outcome, reason=error.reason.name, attempts=attempts)
 
 
 def _verify(work: Work, answer: SignAnswer) -> None:

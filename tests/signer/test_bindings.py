@@ -115,6 +115,25 @@ async def test_a_denial_wins_over_the_last_answer_and_is_asked_about_again_after
     assert (await desk.resolve()).signing_arn == desk.stored.arn
 
 
+async def test_a_mismatch_is_looked_at_again_after_ten_seconds(desk: Desk) -> None:
+    right = desk.stored.material
+    desk.stored.material = SoftwareKey.generate("ECC_NIST_P256")
+    for seconds in (0, 9):
+        desk.seconds = seconds
+        assert await desk.reason() is Reason.CertificateMismatch
+    assert desk.kms.looks == 1
+    desk.stored.material, desk.seconds = right, 10
+    assert (await desk.resolve()).signing_arn == desk.stored.arn
+
+
+async def test_an_outage_of_a_key_never_seen_is_looked_at_again_after_a_second(desk: Desk) -> None:
+    desk.kms.look_failure = OUTAGE
+    assert [await desk.reason() for _ in range(3)] == [Reason.KmsUnavailable] * 3
+    assert desk.kms.looks == 1
+    desk.kms.look_failure, desk.seconds = None, 1
+    assert (await desk.resolve()).signing_arn == desk.stored.arn
+
+
 async def test_without_an_answer_yet_an_outage_is_told(desk: Desk) -> None:
     desk.kms.look_failure = OUTAGE
     assert await desk.reason() is Reason.KmsUnavailable

@@ -13,6 +13,8 @@ from byok_signer.work import Identity
 
 KEY = KeyArn("arn:aws:kms:eu-central-1:111122223333:key/4ccbd4a5-6b8e-4a9c-9c5e-0d2f3c1b7a10")
 
+DUE = 60.0
+
 
 def identity(signed: bytes = b"digest") -> Identity:
     return Identity("system:serviceaccount:media:job", "media", "photo", "0" * 64, KEY.text, signed, guarded=True)
@@ -57,12 +59,12 @@ def flights(clock: Clock) -> Flights:
 async def made_at_once(flights: Flights, which: Identity) -> Made:
     maker = Maker()
     maker.gate.set()
-    return await flights.start(which, maker).join()
+    return await flights.start(which, maker, DUE).join()
 
 
 async def test_those_who_join_a_flight_get_its_signature(flights: Flights) -> None:
     maker = Maker()
-    first = asyncio.create_task(flights.start(identity(), maker).join())
+    first = asyncio.create_task(flights.start(identity(), maker, DUE).join())
     await asyncio.sleep(0)
     flight = flights.flying(identity())
     assert flight is not None
@@ -100,7 +102,7 @@ async def test_a_request_that_differs_in_anything_shares_nothing(flights: Flight
 async def test_a_failure_is_told_to_all_and_not_remembered(flights: Flights) -> None:
     maker = Maker()
     maker.error = ValueError("no")
-    flight = flights.start(identity(), maker)
+    flight = flights.start(identity(), maker, DUE)
     waiting = [asyncio.create_task(flight.join()) for _ in range(3)]
     maker.gate.set()
     assert [str(error) for error in await asyncio.gather(*waiting, return_exceptions=True)] == ["no"] * 3
@@ -109,7 +111,7 @@ async def test_a_failure_is_told_to_all_and_not_remembered(flights: Flights) -> 
 
 async def test_one_who_gives_up_leaves_the_others_their_signature(flights: Flights) -> None:
     maker = Maker()
-    flight = flights.start(identity(), maker)
+    flight = flights.start(identity(), maker, DUE)
     stays, goes = asyncio.create_task(flight.join()), asyncio.create_task(flight.join())
     await asyncio.sleep(0)
     goes.cancel()
@@ -118,7 +120,7 @@ async def test_one_who_gives_up_leaves_the_others_their_signature(flights: Fligh
 
 
 async def test_a_flight_that_all_have_left_is_called_off_and_cannot_be_joined(flights: Flights) -> None:
-    flight = flights.start(identity(), Maker())
+    flight = flights.start(identity(), Maker(), DUE)
     only = asyncio.create_task(flight.join())
     await asyncio.sleep(0)
     only.cancel()
@@ -131,7 +133,7 @@ async def test_a_flight_that_all_have_left_is_called_off_and_cannot_be_joined(fl
 async def test_a_committed_flight_goes_on_when_all_have_left(flights: Flights) -> None:
     maker = Maker()
     maker.commits = True
-    only = asyncio.create_task(flights.start(identity(), maker).join())
+    only = asyncio.create_task(flights.start(identity(), maker, DUE).join())
     await asyncio.sleep(0)
     await asyncio.sleep(0)
     only.cancel()
@@ -162,7 +164,7 @@ async def test_who_asks_in_the_very_moment_that_a_flight_ends_finds_its_end(
 
     maker = Maker()
     maker.error = error
-    waiting = asyncio.create_task(flights.start(identity(), maker).join())
+    waiting = asyncio.create_task(flights.start(identity(), maker, DUE).join())
     await asyncio.sleep(0)
     await asyncio.sleep(0)
     # The flight's last step is the next thing that runs, and this look the one after it.

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from byok_api.audit import Attempt, Outcome
+from byok_api.audit import ATTEMPTS_LIMIT, Attempt, Outcome
 from byok_api.errors import Reason
 from byok_api.references import KeyArn
 from byok_signer.kms import answers
@@ -23,6 +23,8 @@ T = TypeVar("T")
 _PAUSE = 0.05
 _LEAST = 0.025
 """Seconds: with less left, a retry would at best leave a signature behind that nobody waits for."""
+_ATTEMPTS = ATTEMPTS_LIMIT - 4
+"""A target can take four more: answers lost, on a kept and on a fresh connection, with old and new credentials."""
 _DRY_RUN_DONE = frozenset({"DryRunOperationException"})
 _NO_CODES: frozenset[str] = frozenset()
 _OUT_OF_TIME = Verdict(Reason.KmsDeadlineExceeded, Outcome.UNKNOWN)
@@ -74,7 +76,7 @@ class Caller:
                     break
                 await asyncio.sleep(pause)
             left = deadline - time()
-            if left <= (_LEAST if number else 0):
+            if left <= (_LEAST if number else 0) or len(attempts) > _ATTEMPTS:
                 break
             arn = call.targets[place]
             try:

@@ -126,7 +126,7 @@ async def test_no_more_connections_are_made_than_the_limit_and_waiting_for_one_c
         holding = [asyncio.create_task(post(transport, server)) for _ in range(2)]
         for _ in holding:
             await server.begun.get()
-        with pytest.raises(NotSentError, match="all 2 connections are in use"):
+        with pytest.raises(NotSentError, match=r"all 2 connections to .* are in use"):
             await post(transport, server, patience=0.1)
         for call in holding:
             call.cancel()
@@ -137,13 +137,21 @@ async def test_no_more_connections_are_made_than_the_limit_and_waiting_for_one_c
         assert server.most == 2
 
 
-async def test_a_connection_that_waits_makes_room_for_one_to_elsewhere() -> None:
-    async with serving(echo) as here, serving(echo) as there, pool(limit=1) as transport:
-        for body in (b"a", b"b"):
-            assert await post(transport, here, body) == body
-            assert await post(transport, there, body) == body
-            await here.wait_for_end()
-        assert (here.connections, there.connections) == (2, 2)
+async def test_an_origin_that_hangs_holds_up_no_other() -> None:
+    async with serving(silent) as here, serving(echo) as there, pool(limit=1) as transport:
+        holding = asyncio.create_task(post(transport, here))
+        await here.begun.get()
+        assert await post(transport, there, b"a") == b"a"
+        holding.cancel()
+        await asyncio.wait([holding])
+
+
+async def test_a_fresh_connection_takes_the_place_of_one_that_waits() -> None:
+    async with serving(echo) as server, pool(limit=1) as transport:
+        await post(transport, server, b"a")
+        await post(transport, server, b"b", fresh=True)
+        await server.wait_for_end()
+        assert (server.connections, transport.connections) == (2, 1)
 
 
 async def test_no_call_gets_anothers_answer_whatever_is_cancelled_or_late() -> None:
