@@ -9,18 +9,17 @@ import contextlib
 import socket
 import ssl
 from collections import Counter, defaultdict
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from yarl import URL
 
 from byok_signer.kms.connection import Connection, NotSentError
 from byok_signer.kms.http1 import HeaderLines, HttpAnswer, render_headers, render_request
+from byok_signer.names import resolve_tcp
 
 _CONNECTIONS = 96
 """To each origin, so that one which hangs holds up no other. Enough for 1,000 a second at 96 ms; each costs 0.3 MB."""
 _KEEP_ALIVE = 20.0
-_LOOKUPS = 4
 _NEXT_ADDRESS_AFTER = 1.0
 """Seconds before a name's next address is tried."""
 # CloudTrail shows it beside every call.
@@ -28,30 +27,23 @@ _USER_AGENT = render_headers({"User-Agent": "byok-signer"})
 
 
 class _Names:
-    """Looks names up in threads of its own: a resolver that hangs holds up nothing but connections."""
+    """Looks names up, each once for all who ask meanwhile: a resolver that hangs holds up nothing but connections."""
 
     def __init__(self) -> None:
-        self._threads = ThreadPoolExecutor(_LOOKUPS, "byok-kms-names")
-        self._lookups: dict[tuple[str, int], asyncio.Future[tuple[str, ...]]] = {}
+        self._lookups: dict[str, asyncio.Task[list[str]]] = {}
 
-    async def resolve(self, host: str, port: int) -> tuple[str, ...]:
-        """List the addresses of a name, one lookup for all who ask meanwhile; OSError, UnicodeError."""
-        place = (host, port)
-        lookup = self._lookups.get(place)
+    async def resolve(self, host: str) -> list[str]:
+        """List the addresses of a name; OSError, UnicodeError."""
+        lookup = self._lookups.get(host)
         if lookup is None:
-            lookup = asyncio.get_running_loop().run_in_executor(self._threads, _addresses_of, host, port)
-            self._lookups[place] = lookup
-            lookup.add_done_callback(lambda _: self._lookups.pop(place))
+            lookup = self._lookups[host] = asyncio.create_task(resolve_tcp(host))
+            lookup.add_done_callback(lambda _: self._lookups.pop(host))
         return await asyncio.shield(lookup)
 
     def close(self) -> None:
         """Look no more names up."""
-        self._threads.shutdown(wait=False, cancel_futures=True)
-
-
-def _addresses_of(host: str, port: int) -> tuple[str, ...]:
-    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    return tuple(dict.fromkeys(str(address[0]) for *_, address in found))
+        for lookup in self._lookups.values():
+            lookup.cancel()
 
 
 class Transport:
@@ -168,7 +160,7 @@ class Transport:
             )
             return connection
 
-        *others, last = await self._names.resolve(host, port)
+        *others, last = await self._names.resolve(host)
         for address in others:
             with contextlib.suppress(OSError):
                 async with asyncio.timeout(_NEXT_ADDRESS_AFTER):

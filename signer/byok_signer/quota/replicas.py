@@ -1,11 +1,10 @@
 """How many signers share a quota: the addresses behind the name of their headless Service, looked up now and then."""
 
 import asyncio
-import contextlib
 import logging
-import socket
-import threading
 from collections.abc import Awaitable, Callable, Iterable
+
+from byok_signer.names import resolve_tcp
 
 LOOK_EVERY = 10.0
 """Seconds between two look-ups."""
@@ -14,38 +13,6 @@ _LOG = logging.getLogger(__name__)
 
 Resolve = Callable[[str], Awaitable[Iterable[str]]]
 """Looks up the IP addresses of a host; OSError if that fails."""
-
-
-async def resolve_tcp(host: str) -> list[str]:
-    """Look up the addresses of a host that TCP reaches, as the system does.
-
-    In a thread of its own that nobody waits for: the loop's executor is waited for when the loop is closed, and a name
-    server that does not answer would hold up the process's end by half a minute.
-    """
-    loop = asyncio.get_running_loop()
-    future: asyncio.Future[list[str]] = loop.create_future()
-
-    def settle(addresses: list[str], error: Exception | None) -> None:
-        if future.done():
-            return
-        if error is None:
-            future.set_result(addresses)
-        else:
-            future.set_exception(error)
-
-    def look() -> None:
-        addresses: list[str] = []
-        failure: Exception | None = None
-        try:
-            found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
-            addresses = [str(address[0]) for *_, address in found]
-        except (OSError, UnicodeError) as error:
-            failure = error
-        with contextlib.suppress(RuntimeError):  # The loop has been closed in the meantime.
-            loop.call_soon_threadsafe(settle, addresses, failure)
-
-    threading.Thread(target=look, name="replicas", daemon=True).start()
-    return await future
 
 
 class Replicas:

@@ -6,8 +6,8 @@ import socket
 
 import pytest
 
+from byok_signer.names import resolve_tcp
 from byok_signer.quota import Replicas
-from byok_signer.quota.replicas import resolve_tcp
 
 HOST = "byok-signer-peers.byok-system.svc"
 
