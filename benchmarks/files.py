@@ -64,7 +64,7 @@ class Scale:
 
 
 QUICK = Scale(files=10)
-FULL = Scale(files=200)
+FULL = Scale(files=150)
 
 
 @dataclass(frozen=True)

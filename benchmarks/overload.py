@@ -36,7 +36,7 @@ class Scale:
 
 
 QUICK = Scale(warm_up=1, seconds=2)
-FULL = Scale(warm_up=2, seconds=10)
+FULL = Scale(warm_up=2, seconds=8)
 
 
 @dataclass(frozen=True)

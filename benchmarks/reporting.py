@@ -16,7 +16,7 @@ from benchmarks.measuring import Run
 PAGE = Path(__file__).parents[1] / "docs" / "benchmarks.md"
 NOTES = Path(__file__).with_name("notes.md")
 
-COST_COLUMNS = ("signer us", "KMS us", "load us", "signer cores")
+COST_COLUMNS = ("signer us", "KMS us", "load us", "signer cores", "KMS cores", "load cores")
 _PROCESSES = ("signer", "kms", "load")
 
 
@@ -67,9 +67,9 @@ def milliseconds(seconds: float) -> str:
 
 
 def costs(run: Run) -> list[str]:
-    """Write CPU microseconds for each signature, by process, and the signer's cores; for COST_COLUMNS."""
+    """Write CPU microseconds for each signature, and cores kept busy, of each process; for COST_COLUMNS."""
     spent = [f"{run.cost(name):,.0f}" if name in run.cpu else "-" for name in _PROCESSES]
-    return [*spent, f"{run.cores('signer'):.2f}" if "signer" in run.cpu else "-"]
+    return [*spent, *(f"{run.cores(name):.2f}" if name in run.cpu else "-" for name in _PROCESSES)]
 
 
 def at_least(text: str, value: float, bound: float, *, unit: str = "/s", scale: float | None = None) -> Aim:

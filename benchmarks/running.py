@@ -10,8 +10,8 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import NoReturn
@@ -23,24 +23,34 @@ from benchmarks.bench import Bench, bench
 from benchmarks.machine import FACTS_VERIFY, Calibration, calibrate, described
 from benchmarks.reporting import PAGE, Plot, Section, Table, page, show
 
+_WIDTH = 160
 _TERMINATED = 128 + signal.SIGTERM
 _INTERRUPTED = 128 + signal.SIGINT
 
-Part = Callable[[Bench, Calibration], Section]
+Part = Callable[[Calibration], Section]
 
 
 def parts(*, quick: bool) -> Mapping[str, Part]:
     """Name the parts, in the order of the page."""
     return {
-        "signing": lambda bench, found: signing_report.measure(bench, signing.QUICK if quick else signing.FULL, found),
-        "cold": lambda bench, _: cold.measure(bench, cold.QUICK if quick else cold.FULL),
-        "overload": lambda bench, _: overload.measure(bench, overload.QUICK if quick else overload.FULL),
-        "steps": lambda bench, found: steps.measure(bench, steps.QUICK if quick else steps.FULL, found),
-        "guard": lambda _, found: pieces.guard(found, quick=quick),
-        "audit": lambda _, __: pieces.audit(quick=quick),
-        "kms_client": lambda _, __: pieces.kms_client(quick=quick),
-        "files": lambda bench, _: files.measure(bench, files.QUICK if quick else files.FULL),
+        "signing": _on_bench(partial(signing_report.measure, scale=signing.QUICK if quick else signing.FULL)),
+        "cold": _on_bench(lambda bench, _: cold.measure(bench, cold.QUICK if quick else cold.FULL)),
+        "overload": _on_bench(lambda bench, _: overload.measure(bench, overload.QUICK if quick else overload.FULL)),
+        "steps": _on_bench(partial(steps.measure, scale=steps.QUICK if quick else steps.FULL)),
+        "guard": lambda calibration: pieces.guard(calibration, quick=quick),
+        "audit": lambda _: pieces.audit(quick=quick),
+        "kms_client": lambda _: pieces.kms_client(quick=quick),
+        "files": _on_bench(lambda bench, _: files.measure(bench, files.QUICK if quick else files.FULL)),
     }
+
+
+def _on_bench(measure: Callable[[Bench, Calibration], Section]) -> Part:
+    # One for each part: what a failed one leaves behind must not reach the next.
+    def measured(calibration: Calibration) -> Section:
+        with bench() as made:
+            return measure(made, calibration)
+
+    return measured
 
 
 def main() -> int:
@@ -48,7 +58,7 @@ def main() -> int:
     arguments = _parser().parse_args()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _end)
-    return _run(arguments, Console())
+    return _run(arguments, Console() if sys.stdout.isatty() else Console(width=_WIDTH))
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -94,10 +104,8 @@ def _measured(
     for name, part in wanted.items():
         began = time.monotonic()
         try:
-            with ExitStack() as stack:
-                # One for each: what a failed part leaves behind must not reach the next.
-                sections[name] = part(stack.enter_context(bench()), calibration)
-        except Exception:  # noqa: BLE001 - told at the end; nine parts of ten are better than none
+            sections[name] = part(calibration)
+        except Exception:  # noqa: BLE001 - told at the end; most parts are better than none
             traceback.print_exc()
             failed.append(name)
             continue

@@ -20,7 +20,7 @@ AT_ONCE = (1, 16, 64, 256)
 STREAMS = (1, 4)
 RATES = (2500, 1500, 1000, 800, 700, 600, 500, 400, 300, 250, 200, 150, 100, 50, 25)
 """Calls a second; those above what callers in turn got are not tried, and the first that is kept up with counts."""
-_TRIES = 4
+_TRIES = 3
 THREADS = (1, 16, 64)
 _KEPT_UP = 0.98
 _SLACK = 8
@@ -40,7 +40,7 @@ class Scale:
 
 
 QUICK = Scale(warm_up=0.5, seconds=1, signatures=2_000, rounds=1)
-FULL = Scale(warm_up=1, seconds=4, signatures=100_000, rounds=12)
+FULL = Scale(warm_up=1, seconds=4, signatures=100_000, rounds=9)
 _ROUND_SECONDS = 10.0
 
 
@@ -108,12 +108,16 @@ def _rows(bench: Bench, target: Target, scale: Scale, latency: float) -> Iterato
             break
     for count in STREAMS:
         run = bench.load.do(partial(load.streams, target, at_once=count, **window))
-        yield Row(latency, f"signer, {count} streams of 64 claims", run)
+        yield Row(latency, f"signer, {_counted(count, 'stream')} of 64 claims", run)
     with ExitStack() as stack:
         job = stack.enter_context(worker())
         for threads in THREADS:
             run = job.do(partial(boto_job.calls_in_turn, bench.kms_target(), at_once=threads, **window))
-            yield Row(latency, f"boto3, {threads} threads", run)
+            yield Row(latency, f"boto3, {_counted(threads, 'thread')}", run)
+
+
+def _counted(count: int, what: str) -> str:
+    return f"{count} {what}" if count == 1 else f"{count} {what}s"
 
 
 def _is_flat(run: Run) -> bool:

@@ -1,6 +1,7 @@
 """What the signing benchmark tells, and the aims that it is judged by."""
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from functools import partial
 
 from benchmarks.bench import Bench
@@ -13,9 +14,10 @@ from benchmarks.signing import measure as measured
 
 _RATE_AIM, _RATE_AIM_WITHOUT_LATENCY, _STREAM_AIM = 1000.0, 2500.0, 8000.0
 _CORES, _P99, _MEMORY = 0.6, 20.0, 150.0
+_SIGNATURES = 100_000
 
 
-def measure(bench: Bench, scale: Scale, calibration: Calibration) -> Section:
+def measure(bench: Bench, calibration: Calibration, *, scale: Scale) -> Section:
     """Measure, and write it up."""
     result = measured(bench, scale)
     tables = [_table(result, latency) for latency in sorted({row.latency for row in result.rows})]
@@ -110,20 +112,28 @@ def _aims(result: Result, calibration: Calibration) -> Iterator[Aim]:
         unit=" ms",
     )
     yield at_least(">= 2,500/s at 0 ms", max(_unary(result, 0.0)), _RATE_AIM_WITHOUT_LATENCY, scale=scale)
-    streams = [row.run.rate for row in result.rows if "streams" in row.way]
+    streams = [row.run.rate for row in result.rows if "stream" in row.way]
     yield at_least("streams of 64 claims >= 8,000/s", max(streams), _STREAM_AIM, scale=scale)
     for latency in (0.0, 0.01):
         ours = _find(result, latency, "signer, 1 at once").run.latency.p50 * 1e3
-        theirs = _find(result, latency, "boto3, 1 threads").run.latency.p50 * 1e3
+        theirs = _find(result, latency, "boto3, 1 thread").run.latency.p50 * 1e3
         yield at_most(
             f"warm p50 <= boto3 in the job ({theirs:.1f} ms), KMS at {latency * 1e3:g} ms", ours, theirs, unit=" ms"
         )
-    memory = result.memory
-    yield at_most(
+    yield _memory_aim(result.memory)
+
+
+def _memory_aim(memory: Memory) -> Aim:
+    aim = at_most(
         f"<= 150 MB after 100,000 signatures ({memory.signatures:,} were made)",
         memory.then * 1024 * 1024 / 1e6,
         _MEMORY,
         unit=" MB",
+    )
+    if memory.signatures >= _SIGNATURES:
+        return aim
+    return replace(
+        aim, met=False, missed_by=aim.missed_by or f"{_SIGNATURES - memory.signatures:,} signatures not made"
     )
 
 
@@ -131,7 +141,7 @@ def _unary(result: Result, latency: float) -> list[float]:
     return [
         row.run.rate
         for row in result.rows
-        if row.latency == latency and row.way.startswith("signer") and "streams" not in row.way
+        if row.latency == latency and row.way.startswith("signer") and "stream" not in row.way
     ]
 
 

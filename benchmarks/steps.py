@@ -73,7 +73,7 @@ QUICK = Scale(rounds=3, warm_up=0.5, seconds=1)
 FULL = Scale(rounds=15, warm_up=1.5, seconds=5)
 
 
-def measure(bench: Bench, scale: Scale, calibration: Calibration) -> Section:
+def measure(bench: Bench, calibration: Calibration, *, scale: Scale) -> Section:
     """Measure the steps, the empty call and the whole."""
     bench.kms.behave(Conduct())
     steps = asyncio.run(_steps(bench, scale.rounds))
