@@ -20,6 +20,7 @@ from byok_client import SignerClient, SignerError, SigningResult, Verdict
 from byok_sandbox import shipped
 from byok_sandbox.filling import FIRST, STAMPED
 from byok_sandbox.system import Sandbox, Say
+from byok_signer.breaker import TRIAL_SECONDS
 
 _RETURN_LIMIT = 10.0
 """Seconds within which a grant that was given back must sign again."""
@@ -111,7 +112,7 @@ def _revoke(sandbox: Sandbox, client: SignerClient, assets: list[Path], say: Say
 
 
 def _give_back(sandbox: Sandbox, client: SignerClient, say: Say) -> None:
-    say("giving the statements back")
+    say(f"giving the statements back; the signer asks KMS for a key that was denied once in {TRIAL_SECONDS:.0f} s")
     sandbox.owner.grant(sandbox.keys[FIRST].arn, FIRST)
     started = time.monotonic()
     while True:
@@ -121,7 +122,7 @@ def _give_back(sandbox: Sandbox, client: SignerClient, say: Say) -> None:
         except SignerError as error:
             if time.monotonic() - started > _RETURN_LIMIT:
                 raise DemoError(f"signing did not come back within {_RETURN_LIMIT:.0f} s") from error
-            time.sleep(0.1)
+            time.sleep(0.5)
         else:
             break
     verdict = client.verify(output, trust_anchors=sandbox.trust_anchors).state
@@ -139,7 +140,9 @@ def _show_audit(sandbox: Sandbox, began: int, say: Say) -> None:
     with sandbox.audit.open("rb") as file:
         file.seek(began)
         for record in map(json.loads, file):
-            say("  " + _described(record))
+            # Each has its intent before it, and what was refused meanwhile is recorded too.
+            if record["kind"] == Kind.OUTCOME:
+                say("  " + _described(record))
     with sandbox.audit.open("rb") as file:
         report = verify_chain(bounded_lines(file))
     found = (
@@ -155,7 +158,7 @@ def _described(record: Mapping[str, Any]) -> str:
     attempts = ", ".join(str(attempt["kms_request_id"]) for attempt in record.get("attempts", ()))
     reason = f" {record['reason']}" if "reason" in record else ""
     return (
-        f"{record['time']} {record['kind']} {record.get('outcome', '')}{reason}: {record['recipe']} "
+        f"{record['time']} {record['outcome']}{reason}: {record['recipe']} "
         f"with {record['key']} for {record['caller']}, KMS request {attempts}"
     )
 
