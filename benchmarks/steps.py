@@ -1,8 +1,9 @@
 """Where a signature's time goes: each step of the signer's work alone, in CPU, beside the whole in a signer's process.
 
 The steps are the signer's own objects, called in this process as the pipeline calls them. An empty gRPC call and the
-whole signature are measured in processes of their own, under the same load. What is left is between the steps: tasks
-and wake-ups of the event loop, contexts, locks, the garbage collector.
+whole signature are measured in processes of their own, under the same load. What the pipeline as a whole takes beyond
+its steps is tasks, contexts and checks between them; what the process takes beyond pipeline and empty call is the gate,
+the event loop's wake-ups, and caches that are cold between so much code.
 """
 
 import asyncio
@@ -24,6 +25,7 @@ from botocore.credentials import Credentials
 from benchmarks import load
 from benchmarks.bench import UNLIMITED, Bench, Target, entry, resolved
 from benchmarks.machine import Calibration
+from benchmarks.pipeline_alone import pipeline_alone
 from benchmarks.plots import stacked
 from benchmarks.reporting import Plot, Section, Table
 from benchmarks.stand_in import ACCOUNT, Conduct
@@ -53,7 +55,10 @@ from tests.support.claims import created_claim
 AT_ONCE = 64
 _CALLS = 320
 _EMPTY, _WHOLE = "gRPC: an empty call over TLS", "a whole signature"
-_REST = "between the steps: event loop, tasks, contexts"
+_MESSAGES = "protobuf: request and answer"
+_PIPELINE = "the pipeline, in process"
+_WITHIN = "between the pipeline's steps: tasks, contexts, checks"
+_AROUND = "around it: gate, event loop, gRPC under work"
 _AUDIT_ID = AuditId("benchmark", 1)
 _BODY = bytes(250)
 _PATIENCE = 10.0
@@ -76,20 +81,22 @@ FULL = Scale(rounds=15, warm_up=1.5, seconds=5)
 def measure(bench: Bench, calibration: Calibration, *, scale: Scale) -> Section:
     """Measure the steps, the empty call and the whole."""
     bench.kms.behave(Conduct())
-    steps = asyncio.run(_steps(bench, scale.rounds))
+    steps = dict(asyncio.run(_steps(bench, scale.rounds)))
     under_load = partial(load.calls_in_turn, at_once=AT_ONCE, warm_up=scale.warm_up, seconds=scale.seconds)
     with bench.signer() as signer:
         target = bench.target(signer)
         whole = bench.load.do(partial(under_load, target)).cost("signer")
     with _empty_server(bench, target) as empty:
         steps = {_EMPTY: bench.load.do(partial(under_load, empty)).cost("signer"), **steps}
+    pipeline = steps.pop(_PIPELINE)
     shown = {name: cost for name, cost in steps.items() if not name.startswith("of which")}
-    rest = whole - sum(shown.values())
+    outside = shown[_EMPTY] + shown[_MESSAGES]
+    rest = {_WITHIN: pipeline - (sum(shown.values()) - outside), _AROUND: whole - outside - pipeline}
     rows = [
         [name, f"{cost:,.1f}", f"{cost / whole:.0%}", f"{cost / calibration.scale:,.1f}"]
-        for name, cost in {**steps, _REST: rest, _WHOLE: whole}.items()
+        for name, cost in {**steps, **rest, _WHOLE: whole, f"of which {_PIPELINE}": pipeline}.items()
     ]
-    plotted = {**shown, _REST: max(0.0, rest)}
+    plotted = {name: max(0.0, cost) for name, cost in {**shown, **rest}.items()}
     return Section(
         "Where a signature's time goes",
         "CPU microseconds of the signer for each signature, ES256, one call each, 64 at once. Each step is measured "
@@ -156,9 +163,11 @@ async def _steps(bench: Bench, rounds: int) -> Mapping[str, float]:
             ("KMS client: SigV4, HTTP, TLS", sign, AT_ONCE),
             ("of which SigV4", _at_once(_sigv4()), 1),
             ("verification of the signature", _at_once(verify), 1),
-            ("protobuf: request and answer", _at_once(_messages(claim, Signed(usable, answer, checked, _AUDIT_ID))), 1),
+            (_MESSAGES, _at_once(_messages(claim, Signed(usable, answer, checked, _AUDIT_ID))), 1),
         ]
         found = {name: await _cost(call, rounds, at_once=at_once) for name, call, at_once in steps}
+        async with pipeline_alone(bench, authenticator, kms) as sign_claim:
+            found[_PIPELINE] = await _cost(sign_claim, rounds, at_once=AT_ONCE)
     finally:
         await kms.close()
     for kind, name in ((Kind.INTENT, "audit: intent, durable"), (Kind.OUTCOME, "audit: outcome, durable")):
@@ -168,7 +177,7 @@ async def _steps(bench: Bench, rounds: int) -> Mapping[str, float]:
 
 _ORDER = [
     "token, remembered",
-    "protobuf: request and answer",
+    _MESSAGES,
     "authorize, twice",
     "guard",
     "identity and flight",
@@ -179,6 +188,7 @@ _ORDER = [
     "of which SigV4",
     "verification of the signature",
     "audit: outcome, durable",
+    _PIPELINE,
 ]
 
 
