@@ -173,7 +173,9 @@ class _Schedule:
         task.add_done_callback(self._under_way.discard)
 
     async def _call(self, call: Callable[[float], Awaitable[bool]], due: float) -> None:
-        self._answered += await call(due)
+        # Not in one expression, which would look at the count before it waits.
+        succeeded = await call(due)
+        self._answered += succeeded
 
 
 def streams(target: Target, *, at_once: int, warm_up: float, seconds: float) -> Run:
