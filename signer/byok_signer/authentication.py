@@ -110,20 +110,22 @@ class JwtAuthenticator:
             # First, since it costs a tenth of a signature; the issuer vouches for it only with that.
             caller = self._caller(jws.payload, now)
         except Refusal as refusal:
-            self._remember_refusal(digest, refusal, now)
+            self._remembered(digest, refusal, now)
             raise
         key = await self._key_of(jws)
         if not _is_signed(jws, key):
-            wrong = _invalid("its signature is not its issuer's, or of an algorithm that is not taken")
-            self._remember_refusal(digest, wrong, now)
-            raise wrong
+            # Not by way of a variable: its frame would hold the refusal that holds the frame.
+            raise self._remembered(
+                digest, _invalid("its signature is not its issuer's, or of an algorithm that is not taken"), now
+            )
         # A token whose time has not come may be good in a moment; so this is not remembered.
         _check_begun(jws.payload, now)
         self._accepted.put(digest, caller, until=min(caller.expires_at, now + REMEMBERED))
         return caller
 
-    def _remember_refusal(self, digest: bytes, refusal: Refusal, now: datetime) -> None:
+    def _remembered(self, digest: bytes, refusal: Refusal, now: datetime) -> Refusal:
         self._refused.put(digest, (refusal.reason, refusal.message), until=now + REFUSED)
+        return refusal
 
     async def _key_of(self, jws: "_Jws") -> IssuerKey:
         key_id = jws.header.get("kid")

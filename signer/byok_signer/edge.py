@@ -5,8 +5,9 @@ import logging
 import math
 import time
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import NoReturn, cast
 
 import grpc
@@ -149,5 +150,30 @@ async def _abort(context: Context, refusal: Refusal, call: Call) -> NoReturn:
     status = status_of(refusal)
     # The id is no part of the status: two refusals that must not be told apart have the same status.
     trailers = ((STATUS_DETAILS_KEY, status.SerializeToString()), (REQUEST_ID_KEY, call.request_id))
-    await context.abort(refusal.reason.facts.status, status.message, trailers)
+    try:
+        await context.abort(refusal.reason.facts.status, status.message, trailers)
+    except grpc.aio.AbortError as error:
+        when_done(partial(_forget_path, error))
+        raise
     raise AssertionError("abort returned")
+
+
+def when_done(callback: Callable[[object], None]) -> None:
+    """Have `callback` called when nothing of the call that is served here is left.
+
+    `context.add_done_callback` would make a cycle of each call, which only the garbage collector ends.
+    """
+    task = asyncio.current_task()
+    if task is None:
+        raise AssertionError("calls are served in tasks")
+    task.add_done_callback(callback)
+
+
+def _forget_path(error: BaseException, _: object) -> None:
+    # gRPC keeps the error with the call, and the error its frames, and those the call: with thousands of refused calls
+    # the garbage collector would hold up all others for tenths of a second.
+    path: BaseException | None = error
+    while path is not None:
+        before = path.__context__
+        path.__traceback__ = path.__context__ = None
+        path = before

@@ -19,7 +19,7 @@ from google.protobuf.message import DecodeError, Message
 
 from byok_api.errors import Reason, Refusal
 from byok_signer.authentication import Caller
-from byok_signer.edge import Context, Edge
+from byok_signer.edge import Context, Edge, when_done
 from byok_signer.limits import Callers, Limits, Patience, Place, limited
 from byok_signer.malformed import malformed
 from byok_signer.pipeline import Pipeline
@@ -97,7 +97,7 @@ class Gate(grpc.aio.ServerInterceptor):
             async with self._edge.serving(name, context) as call:
                 caller = await self._caller(call)
                 try:
-                    place = self._admit(caller, context, stream=False)
+                    place = self._admit(caller, stream=False)
                     request = _parsed(name, parse, await self._message(place, context))
                 except Refusal as refusal:
                     await self._record(call, caller, refusal)
@@ -112,7 +112,7 @@ class Gate(grpc.aio.ServerInterceptor):
             async with self._edge.serving(name, context) as call:
                 caller = await self._caller(call)
                 try:
-                    place = self._admit(caller, context, stream=True)
+                    place = self._admit(caller, stream=True)
                 except Refusal as refusal:
                     await self._record(call, caller, refusal)
                 await handle(OpenStream(call, messages, self._writing(call, caller, context), place))
@@ -143,10 +143,10 @@ class Gate(grpc.aio.ServerInterceptor):
                 await self._strangers.wait_for(self._turns.wait())
             raise
 
-    def _admit(self, caller: Caller, context: Context, *, stream: bool) -> Place:
+    def _admit(self, caller: Caller, *, stream: bool) -> Place:
         place = self._callers.admit(caller.username, stream=stream)
         # Not when the method has ended, but when its answer has left too: who does not take it keeps the place.
-        context.add_done_callback(place.leave)  # type: ignore[arg-type]  # the stub's callback takes no argument
+        when_done(place.leave)
         return place
 
     async def _message(self, place: Place, context: Context) -> bytes:
@@ -202,7 +202,7 @@ class Gate(grpc.aio.ServerInterceptor):
     async def _let_in(self, name: str, room: "_Room", context: Context, parse: _Parse | None) -> Message | None:
         """Let in a call that needs no token, and read its message if it has but one."""
         try:
-            room.enter(context)
+            room.enter()
             return None if parse is None else _parsed(name, parse, await self._first(context))
         except Refusal as refusal:
             return await self._refuse(name, context, refusal)
@@ -220,12 +220,12 @@ class _Room:
         self._size = size
         self._open = 0
 
-    def enter(self, context: Context) -> None:
+    def enter(self) -> None:
         """Count a call in; Refusal if there are too many."""
         if self._open >= self._size:
             raise limited(f"{self._open} such calls are open, all callers' taken together")
         self._open += 1
-        context.add_done_callback(self._leave)  # type: ignore[arg-type]  # as in _admit
+        when_done(self._leave)
 
     def _leave(self, _: object) -> None:
         self._open -= 1

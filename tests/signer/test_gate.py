@@ -1,6 +1,7 @@
 """Who is let in, before a byte of any message is read, and how much each may have under way."""
 
 import asyncio
+import gc
 from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -11,12 +12,13 @@ import grpc.aio
 import pytest
 
 from byok_api.audit import Kind
-from byok_api.errors import Reason
+from byok_api.errors import Reason, Refusal
 from byok_api.signer.v1 import signer_pb2 as pb
 from byok_sandbox.issuer import ServiceAccount
 from byok_signer.limits import Limits
 from byok_signer.server import SignerServer
 from byok_signer.settings_types import UnixSocket
+from byok_signer.work import Call
 from tests.support.claims import created_claim
 from tests.support.many_claims import another_claim
 from tests.support.refusals import Told, refusal_of
@@ -265,3 +267,35 @@ async def test_a_stream_with_something_under_way_is_not_idle(bench: Bench) -> No
         (result,) = pb.SignClaimsResponse.FromString(await reading).results  # type: ignore[arg-type]  # not the end
         assert result.WhichOneof("outcome") == "signed"
         await read_to_the_end(call)
+
+
+REFUSED = {
+    "a token too few": ("", b""),
+    "a token that is none": ("garbage", b""),
+    "a token signed by nobody": ("unsigned", b""),
+    "a message that is none": ("good", b"\xff"),
+    "a recipe that is not there": ("good", b""),
+}
+
+
+@pytest.mark.parametrize(("token", "message"), REFUSED.values(), ids=REFUSED)
+async def test_a_refused_call_leaves_nothing_for_the_garbage_collector(
+    bench: Bench, token: str, message: bytes
+) -> None:
+    """With thousands of them it would hold up everybody for tenths of a second."""
+    bench.token = {"unsigned": bench.token[:-8] + "AAAAAAAA", "good": bench.token}.get(token, token)
+    gc.collect()
+    gc.disable()
+    try:
+        for _ in range(3):
+            call = bench.raw_unary(SIGN_CLAIM)(message, metadata=bench.metadata)
+            assert await call.code() is not grpc.StatusCode.OK
+        # gRPC's loop still has the last call at hand.
+        await until(lambda: alive() <= 1)
+    finally:
+        gc.enable()
+
+
+def alive() -> int:
+    """Count what is left of refused calls."""
+    return sum(isinstance(found, Refusal | grpc.aio.AbortError | Call) for found in gc.get_objects())
