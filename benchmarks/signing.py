@@ -105,6 +105,10 @@ def _rows(bench: Bench, target: Target, scale: Scale, latency: float) -> Iterato
         kept_up = run.done >= _KEPT_UP * rate * run.seconds and _is_flat(run)
         if kept_up or rate == rates[-1]:
             yield Row(latency, f"signer, {rate:,} calls a second", run, kept_up)
+            # And what calls take where half as many are made.
+            half = next((lower for lower in RATES if lower <= rate / 2), RATES[-1])
+            run = bench.load.do(partial(load.calls_at_rate, target, rate=half, **window))
+            yield Row(latency, f"signer, {half:,} calls a second", run, _is_flat(run))
             break
     for count in STREAMS:
         run = bench.load.do(partial(load.streams, target, at_once=count, **window))
@@ -122,7 +126,7 @@ def _counted(count: int, what: str) -> str:
 
 def _is_flat(run: Run) -> bool:
     first, last = run.backlog
-    return last - first <= max(_SLACK, (1 - _KEPT_UP) * run.done)
+    return abs(last - first) <= max(_SLACK, (1 - _KEPT_UP) * run.done)
 
 
 def _memory(bench: Bench, scale: Scale) -> Memory:

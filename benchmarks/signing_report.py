@@ -26,7 +26,7 @@ def measure(bench: Bench, calibration: Calibration, *, scale: Scale) -> Section:
         "One signer process, one KMS stand-in, one load, over TLS, on the same cores. `us` is CPU per signature of "
         "each process; `load` is the caller: for the rows of boto3 the job itself, for those of the signer a "
         "client that sends claims encoded beforehand. `calls a second` are made whatever becomes of them, and "
-        "count if the signer answers 98 % of them within the run and its backlog does not grow; their durations "
+        "count if the signer answers 98 % of them within the run and its backlog stays; their durations "
         "are from when each was due. boto3 neither checks claims, nor verifies, nor records.",
         [*tables, _capacity(result), _memory_table(result.memory)],
         list(_aims(result, calibration)),
