@@ -54,7 +54,7 @@ def audit(*, quick: bool) -> Section:
 
 def kms_client(*, quick: bool) -> Section:
     """Measure clients of KMS."""
-    found = kms_alone.measured(4_000 if quick else 12_000)
+    found = kms_alone.measured(2_000 if quick else 8_000)
     rows = [[name, f"{cost:,.0f}", f"{cost / found[kms_alone.AIOHTTP]:.2f}"] for name, cost in found.items()]
     return Section(
         "Clients of KMS",
