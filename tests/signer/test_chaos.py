@@ -37,7 +37,7 @@ from tests.support.signer import until
 
 SEED = 4
 CALLS = 3000
-STOPS, KILLS = 4, 8
+STOPS, KILLS = 3, 8
 GROWTH = 100_000
 """Bytes by which a trail grows until the signer is ended, at most: some 80 signatures."""
 
@@ -114,6 +114,7 @@ async def interrupted(jobs: Jobs, signer: Signer, number: signal.Signals, *, aft
     return status
 
 
+@pytest.mark.timeout(300)
 async def test_3000_calls_with_short_deadlines_leave_no_signature_without_record(
     stage: Stage, byokctl: Byokctl
 ) -> None:

@@ -44,6 +44,9 @@ _STREAMED = 6
 _AGAIN = 0.15
 """How many claims are asked for a second time."""
 
+_UNWRITTEN = "Internal error from Core"
+"""How grpc.aio says, in place of what the signer has said, that a stream ended before a message was written to it."""
+
 
 @dataclass(frozen=True)
 class Order:
@@ -113,8 +116,10 @@ class Jobs:
                     self.told.append(told_by(status_in(error)))
                     gone = self.told[-1].reason is Reason.ShuttingDown
                 else:
-                    self.broken[error.code()] += 1
-                    gone = error.code() is grpc.StatusCode.UNAVAILABLE
+                    unwritten = error.details() == _UNWRITTEN
+                    code = grpc.StatusCode.CANCELLED if unwritten else error.code()
+                    self.broken[code] += 1
+                    gone = code is grpc.StatusCode.UNAVAILABLE
                 if gone:
                     return
 
