@@ -3,7 +3,7 @@
 import threading
 import time
 from collections.abc import Callable, Mapping
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from types import TracebackType
 from typing import Self, TypeVar, Unpack
 
@@ -230,4 +230,5 @@ def _in_worker(work: Callable[[], _T], switch: Switch) -> _T:
         raise
     finally:
         if thread.ident is not None:
-            thread.join()
+            # Not for the thread: an interrupt may come when it has begun and `start` has not seen that yet.
+            wait([future])

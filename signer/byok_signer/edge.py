@@ -7,6 +7,7 @@ import time
 import uuid
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from functools import partial
 from typing import NoReturn, cast
 
@@ -25,13 +26,22 @@ REQUEST_ID_KEY = "x-request-id"
 """Trailing metadata entry of a refusal: by what log and audit trail know the call."""
 _STOPPING_RETRY_AFTER = 0.1
 """Seconds."""
-_NO_DEADLINE = 3600.0
-"""Seconds given to a call whose caller set no deadline; KMS gets far less, streams may last."""
+_NO_DEADLINE = math.inf
+"""For a call whose caller set none; KMS gets far less, streams may last."""
 
-_STRANGERS_LOGGED = 1.0
-"""Seconds between two log lines about calls refused before their caller was known."""
+_LOGGED_PER_SECOND = 10
+"""Lines about refusals for one reason; a reader of the log that is slow would else hold up all calls."""
 
 Context = grpc.aio.ServicerContext[object, object]
+
+
+@dataclass
+class _Logged:
+    """What was logged of one reason."""
+
+    since: float
+    lines: int = 0
+    left_out: int = 0
 
 
 class Edge:
@@ -44,8 +54,7 @@ class Edge:
         self._idle.set()
         self._closing = False
         self._last_call = -math.inf
-        self._stranger_logged = -math.inf
-        self._strangers_unlogged = 0
+        self._logged: dict[Reason, _Logged] = {}
 
     def close(self) -> None:
         """Refuse new calls from now on, so that their callers ask another signer (ShuttingDown)."""
@@ -107,16 +116,19 @@ class Edge:
             raise shutting_down("call again, and another one answers")
 
     def refused(self, refusal: Refusal) -> None:
-        """Count and log a refusal, of a call or of one item of a stream; of a flood of strangers one a second."""
+        """Count a refusal, of a call or of one item of a stream, and log it; of a flood a few a second."""
         self._metrics.refused(refusal.reason)
+        now = time.monotonic()
+        log = self._logged.setdefault(refusal.reason, _Logged(now))
+        if now - log.since >= 1:
+            log.since, log.lines = now, 0
+        if log.lines == _LOGGED_PER_SECOND:
+            log.left_out += 1
+            return
         extra: dict[str, object] = {"reason": refusal.reason.name, "found": refusal.message}
-        if refusal.reason.facts.status is grpc.StatusCode.UNAUTHENTICATED:
-            now = time.monotonic()
-            if now - self._stranger_logged < _STRANGERS_LOGGED:
-                self._strangers_unlogged += 1
-                return
-            extra["not_logged_before"] = self._strangers_unlogged
-            self._stranger_logged, self._strangers_unlogged = now, 0
+        if log.left_out:
+            extra["not_logged_before"] = log.left_out
+        log.lines, log.left_out = log.lines + 1, 0
         _LOG.info("refused", extra=extra)
 
     def unforeseen(self, method: str) -> None:
