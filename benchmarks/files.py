@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from math import isnan
 from pathlib import Path
 from shutil import copyfile
 
@@ -112,7 +113,7 @@ def measure(bench: Bench, scale: Scale) -> Section:
     rows = [
         [
             name,
-            f"{signed.rate:.1f}",
+            "-" if isnan(signed.rate) else f"{signed.rate:.1f}",
             f"{signed.files / signed.all.seconds:.1f}",
             f"{signed.one.seconds:.2f}",
             f"{signed.each(lambda cost: cost.cpu) * 1e3:.1f}",

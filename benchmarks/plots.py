@@ -54,11 +54,14 @@ def grouped(path: Path, *, label: str, values: Mapping[str, Mapping[str, float]]
 
 def stacked(path: Path, *, label: str, values: Mapping[str, float]) -> None:
     """Draw one bar of all values, end to end."""
-    with _figure(path, len(values) // 2) as axes:
+    with _figure(path, len(values)) as axes:
         left = 0.0
         colours = mpl.colormaps["tab20"]
         for number, (name, value) in enumerate(values.items()):
             axes.barh([""], [value], left=left, label=f"{name}: {value:,.0f}", color=colours(number))
             left += value
         axes.set_xlabel(label)
-        axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.25), ncols=3, fontsize=8)
+        whole = axes.get_figure(root=True)
+        if whole is None:
+            raise AssertionError("axes are made in a figure")
+        whole.legend(loc="outside lower center", ncols=2, fontsize=8)

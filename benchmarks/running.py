@@ -86,7 +86,7 @@ def _run(arguments: argparse.Namespace, console: Console) -> int:
         for name, part in parts(quick=arguments.quick).items()
         if not arguments.only or name in arguments.only
     }
-    sections, failed = _measured(wanted, calibration, console)
+    sections, failed = _measured(wanted, console)
     minutes = (time.monotonic() - began) / 60
     if not arguments.only:
         # Other tenants of a host can make a machine slower or faster while it measures.
@@ -100,15 +100,13 @@ def _run(arguments: argparse.Namespace, console: Console) -> int:
     return 1 if failed else 0
 
 
-def _measured(
-    wanted: Mapping[str, Part], calibration: Calibration, console: Console
-) -> tuple[dict[str, Section], list[str]]:
+def _measured(wanted: Mapping[str, Part], console: Console) -> tuple[dict[str, Section], list[str]]:
     sections: dict[str, Section] = {}
     failed: list[str] = []
     for name, part in wanted.items():
         began = time.monotonic()
         try:
-            sections[name] = part(calibration)
+            sections[name] = part(calibrate())
         except Exception:  # noqa: BLE001 - told at the end; most parts are better than none
             traceback.print_exc()
             failed.append(name)
@@ -139,9 +137,9 @@ def _head(
     lines += [
         (
             f"The aims were set from figures of a machine that verifies a P-256 signature in {FACTS_VERIFY:g} us of "
-            f"CPU; this one takes {calibration.verify:.0f} us, {calibration.scale:.1f} times as long. `estimate, "
-            "scaled` divides CPU by that and multiplies rates by it. It is an estimate and nothing else: `result` is "
-            "about what was measured."
+            f"CPU; this one takes {calibration.verify:.0f} us, {calibration.scale:.1f} times as long, and is measured "
+            "again before each part. `estimate, scaled` divides CPU by that and multiplies rates by it. It is an "
+            "estimate and nothing else: `result` is about what was measured."
         )
     ]
     return lines
