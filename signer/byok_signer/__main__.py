@@ -95,7 +95,7 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
         audit = _audit_sink(settings)
         stack.push_async_callback(audit.close)
         metrics.observe_audit_lag(audit.lag)
-        kms = AwsKms(_kms_config(settings), observe=metrics.kms_requested)
+        kms = _aws_kms(settings, metrics)
         stack.push_async_callback(kms.close)
         checkpointer = await _start_checkpoints(settings, kms, audit, metrics)
         if checkpointer is not None:
@@ -125,7 +125,7 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
         pipeline, edge = Pipeline(ports), Edge(metrics)
         stack.push_async_callback(pipeline.drain)
         server = SignerServer(
-            settings, Services(SignerService(pipeline, edge), KeyProbeService(Prober(ports, pipeline), edge), edge)
+            settings, Services(SignerService(pipeline, edge), KeyProbeService(Prober(ports, pipeline)), edge)
         )
         watching = asyncio.create_task(catalogue.watch())
         stack.callback(watching.cancel)
@@ -219,9 +219,9 @@ def _issuer_keys(settings: Settings) -> IssuerKeys:
         raise SettingsError(f"--token-jwks-ca-file {path}: expected CA certificates in PEM: {error}") from None
 
 
-def _kms_config(settings: Settings) -> KmsConfig:
+def _aws_kms(settings: Settings, metrics: Metrics) -> AwsKms:
     try:
-        return KmsConfig(
+        config = KmsConfig(
             installation=settings.installation,
             endpoint=settings.aws_endpoint,
             key_endpoints=frozenset(settings.aws_key_endpoints),
@@ -232,6 +232,10 @@ def _kms_config(settings: Settings) -> KmsConfig:
         )
     except ValueError as error:
         raise SettingsError(f"--installation, --aws-endpoint or --aws-key-endpoints: {error}") from None
+    try:
+        return AwsKms(config, observe=metrics.kms_requested)
+    except OSError as error:  # ssl.SSLError is one
+        raise SettingsError(f"--aws-ca-file {settings.aws_ca_file}: expected CA certificates in PEM: {error}") from None
 
 
 def _unreadiness(audit: AuditSink, watching: "asyncio.Task[None]") -> Callable[[], Sequence[str]]:

@@ -21,8 +21,8 @@ from byok_api.errors import Reason, Refusal
 from byok_api.references import NAME_LIMIT, NAME_PATTERN, NAMESPACE_PATTERN
 from byok_signer.jwks import ALGORITHMS, KEY_ID_LIMIT, IssuerKey, IssuerKeys
 
-TOKEN_SIZE_LIMIT = 16 * 1024
-"""Characters; a cluster's tokens have about 1,200."""
+TOKEN_SIZE_LIMIT = 4 * 1024
+"""Characters; a cluster's tokens have about 1,200. PyJWT looks at each."""
 SKEW = timedelta(seconds=30)
 """How far the issuer's clock may run ahead of ours; expiry gets no such grace."""
 REMEMBERED = timedelta(seconds=60)

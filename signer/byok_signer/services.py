@@ -77,7 +77,7 @@ class SignerService:
 class KeyProbeService:
     """byok.signer.v1.KeyProbe."""
 
-    def __init__(self, prober: Prober, edge: Edge) -> None:  # noqa: ARG002 - its makers still hand it over
+    def __init__(self, prober: Prober) -> None:
         self._prober = prober
 
     async def ProbeKey(self, request: pb.ProbeKeyRequest, call: Call) -> pb.ProbeKeyResponse:

@@ -134,7 +134,7 @@ class Settings(BaseModel):
     drain_seconds: Annotated[
         Annotated[float, Field(ge=0, le=3600)],
         Setting("SECONDS", "How long calls may go on after SIGTERM; less than the pod's termination grace period."),
-    ] = 25
+    ] = 6
 
     token_issuer: Annotated[
         Annotated[str, Field(min_length=1, max_length=1024)],

@@ -11,7 +11,7 @@ from byok_signer.guard import CheckedClaim
 from byok_signer.kms.messages import Payload
 from byok_signer.kms.port import KeyHandle, SignAnswer
 
-_PATIENCE = 10.0
+_PATIENCE = 8.0
 """Seconds that KMS gets when the caller set no deadline, or a longer one."""
 
 

@@ -48,6 +48,10 @@ WRONG: dict[str, tuple[dict[str, str], str]] = {
         {"token-jwks-file": "", "token-jwks-url": "https://localhost", "token-jwks-ca-file": "{folder}/garbage"},
         "--token-jwks-ca-file {folder}/garbage: expected CA certificates",
     ),
+    "CA certificates for AWS that are none": (
+        {"aws-ca-file": "{folder}/garbage"},
+        "--aws-ca-file {folder}/garbage: expected CA certificates",
+    ),
     "a locked audit file": ({"audit": "{folder}/locked"}, "--audit: the audit file {folder}/locked is locked"),
     "an audit file that is none": ({"audit": "{folder}/garbage"}, "--audit: the audit file {folder}/garbage"),
     "a damaged audit file": ({"audit": "{folder}/damaged"}, "--audit: the audit file {folder}/damaged"),

@@ -274,7 +274,7 @@ async def running_bench(folder: Path) -> AsyncIterator[Bench]:
         clock=clock.seconds,
     )
     pipeline, edge = Pipeline(ports), Edge(metrics)
-    services = Services(SignerService(pipeline, edge), KeyProbeService(Prober(ports, pipeline), edge), edge)
+    services = Services(SignerService(pipeline, edge), KeyProbeService(Prober(ports, pipeline)), edge)
     address = f"unix:{folder}/s"
     flags = [f"--manifests={folder}", "--installation=test", f"--listen={address}", f"--token-issuer={issuer.name}"]
     flags += [f"--token-jwks-file={folder}/jwks.json", f"--audit={folder}/audit.jsonl"]
