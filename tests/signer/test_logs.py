@@ -147,3 +147,20 @@ def test_every_log_message_is_constant_so_that_nothing_is_formatted_into_it() ->
 
 def test_the_scan_sees_a_secret() -> None:
     assert "token" in _passed_to_logs('_LOG.info("x", extra={"found": caller.token})')
+
+
+class InternalError(Exception):
+    """As grpc.aio's, which cannot be made here."""
+
+
+@pytest.mark.parametrize(
+    ("words", "level"),
+    [('Failed "execute_batch": (operations)', "info"), ("Failed grpc_call_start_batch: 8", "error")],
+    ids=["its caller has gone", "a misuse of gRPC"],
+)
+def test_an_answer_that_could_not_be_sent_alarms_nobody(stream: io.StringIO, words: str, level: str) -> None:
+    logger = logging.getLogger("grpc._cython.cygrpc")
+    logger.error("raised in core by servicer method [%s]", "SignClaim", exc_info=InternalError(words))
+    (event,) = _events(stream)
+    assert (event["level"], "exception" in event) == (level, level == "error")
+    assert "[SignClaim]" in event["message"]
