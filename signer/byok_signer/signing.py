@@ -61,12 +61,15 @@ class Signing:
                 answer, audit_id = await flight.join()
                 return Signed(work.entry, answer, work.claim, audit_id)
             try:
-                return await self._repeat(work, await flight.join())
+                made = await flight.join()
+                self._check_standing(work)
             except Refusal as refusal:
-                # The time that ran out was the other request's; this one may have some left.
+                # The time that ran out may be the other request's, and this one have some left.
                 if time.monotonic() < flight.due or not call.remaining:
                     await self._refusals.record(refusal, subject_of_work(work))
                     raise
+            else:
+                return await self._repeat(work, made)
 
     async def drain(self) -> None:
         """Wait for what is under way, as long as a call of KMS can take."""
@@ -105,6 +108,7 @@ class Signing:
         """Do what the intent announces, and record what came of it."""
         try:
             self._check_standing(work)
+            self._breaker.enter(work.handle)
             answer = await self._ask_kms(work, demand.quota)
             _verify(work, answer)
         except Exception as error:
@@ -143,7 +147,6 @@ class Signing:
                 "rebuild the manifest",
                 metadata={"key": str(present.key.name)},
             )
-        self._breaker.enter(work.handle)
 
     async def _ask_kms(self, work: Work, quota: QuotaKey) -> SignAnswer:
         kms, algorithm, payload = self._ports.kms, work.entry.algorithm, work.payload

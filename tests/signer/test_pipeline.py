@@ -415,3 +415,18 @@ async def test_who_joined_a_call_that_ran_out_of_time_has_the_claim_signed_anew(
     bench.kms.gate.set()
     assert (await second).signature
     assert bench.kms.signed == 2
+
+
+async def test_a_key_deactivated_while_equal_calls_wait_for_one_signature_gives_it_to_none_that_joined(
+    bench: Bench,
+) -> None:
+    bench.kms.gate.clear()
+    request, entry = bench.request(), bench.entry
+    first = asyncio.ensure_future(bench.sign(request))
+    await until(lambda: bench.kms.signed == 1)
+    joined = asyncio.ensure_future(refusal_of(bench.sign(request)))
+    await bench.signer.GetPublicKey(pb.GetPublicKeyRequest(recipe="photo"), metadata=bench.metadata)
+    respecify(bench, entry, state="Deactivated")
+    bench.kms.gate.set()
+    assert (await first).signature
+    assert (await joined).reason is Reason.KeyDeactivated

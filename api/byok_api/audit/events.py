@@ -42,7 +42,7 @@ class Kind(StrEnum):
     OUTCOME = "outcome"
     """What became of a signature that was asked of KMS."""
     REFUSAL = "refusal"
-    """A request was refused before KMS was asked to sign."""
+    """A request was refused without KMS being asked for it."""
     CERTIFY = "certify"
     """A certificate request was signed."""
     CHECKPOINT = "checkpoint"
