@@ -30,7 +30,7 @@ LEAKS = {
     "a token at DEBUG": ('LOG.debug("came with %s", TOKEN())', "a token in logger byok_signer.edge"),
     "a token's claims": ('LOG.info(TOKEN().split(".")[1])', "a token's claims in logger"),
     "what extra gave": ('LOG.info("x", extra={"found": SIGNATURE().hex()})', "a signature in logger"),
-    "bytes": ('LOG.info("%s", {"signature": SIGNATURE()})', "bytes in logger"),
+    "bytes": ('LOG.info("%s", {"signature": bytes(range(128, 192))})', "bytes in logger"),
     "a digest": ('SIGNATURE(); LOG.info(hashlib.sha256(b"claim").hexdigest())', "a digest in logger"),
     "a digest before it is signed": (
         'LOG.info(hashlib.sha256(b"claim").hexdigest()); SIGNATURE()',
