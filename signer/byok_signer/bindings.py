@@ -14,11 +14,9 @@ from byok_api.references import ObjectName
 from byok_api.signatures import spki_sha256_of_der
 from byok_signer.breaker import Breaker
 from byok_signer.entries import Pin
-from byok_signer.kms.errors import KmsError
+from byok_signer.kms.errors import OUTAGE_REASONS, KmsError
 from byok_signer.kms.port import KeyHandle, Kms
 
-# What says nothing about the key: what was seen before stands until it is stale.
-_OUTAGES = frozenset({Reason.KmsUnavailable, Reason.KmsThrottled, Reason.KmsDeadlineExceeded})
 _LOOK_TIMEOUT = 5.0
 _PAUSE = 10.0
 """Seconds between two looks while KMS cannot be asked, or shows another key, so that not every call waits for one."""
@@ -68,7 +66,8 @@ class KeyBindings:
             return await self._look_once(pin, timeout)
         except Refusal as refusal:
             now = self._clock()
-            if seen is None or refusal.reason not in _OUTAGES or now >= seen.at + pin.stale_after:
+            # An outage says nothing about the key: what was seen before stands until it is stale.
+            if seen is None or refusal.reason not in OUTAGE_REASONS or now >= seen.at + pin.stale_after:
                 raise
             if self._seen.get(pin.handle.name) is seen:
                 self._seen[pin.handle.name] = replace(seen, look_at=min(now + _PAUSE, seen.at + pin.stale_after))

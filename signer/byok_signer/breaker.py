@@ -63,11 +63,9 @@ class Breaker:
 
     def enter(self, handle: KeyHandle) -> None:
         """Do as `check`, and if the call is let through as a trial, let no other through until it is over."""
+        self.check(handle)
         if self._open and (state := self._open.get(handle)) is not None:
-            now = self._clock()
-            if now < state.trial_at:
-                raise _refusal(state, now)
-            state.trial_at = now + TRIAL_SECONDS
+            state.trial_at = self._clock() + TRIAL_SECONDS
             state.is_on_trial = True
 
     def failed(self, handle: KeyHandle, refusal: Refusal) -> None:

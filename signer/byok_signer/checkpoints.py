@@ -15,13 +15,13 @@ from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
 from cryptography.hazmat.primitives.serialization import load_der_public_key
 
 from byok_api.algorithms import SigningAlgorithm
-from byok_api.audit import Attempt, AuditEvent, Head, Kind, Outcome, checkpoint, checkpoint_intent, statement
+from byok_api.audit import Kind, checkpoint, checkpoint_intent, statement
 from byok_api.errors import Reason, Refusal
 from byok_api.references import KeyArn, ObjectName
 from byok_api.signatures import SignatureError, spki_sha256_of_der, verify
 from byok_signer.audit import AuditSink
 from byok_signer.entries import ReservedKey
-from byok_signer.kms.errors import KmsError
+from byok_signer.kms.errors import OUTAGE_REASONS, KmsError, failure_of
 from byok_signer.kms.port import KeyHandle, Kms, SignAnswer, external_id_for
 
 _LOG = logging.getLogger(__name__)
@@ -33,8 +33,6 @@ _LAST_TIMEOUT = 2.0
 """Seconds for one when the signer ends: its last checkpoint must not hold it up."""
 _FIRST_PAUSE = 15.0
 """Seconds after which a checkpoint that failed is tried again; doubled each time, up to the usual period."""
-_OUTAGES = frozenset({Reason.KmsUnavailable, Reason.KmsThrottled, Reason.KmsDeadlineExceeded})
-_UNKNOWN = (Attempt(None, Outcome.UNKNOWN),)
 
 
 def checkpoint_handle(arn: KeyArn, installation: str) -> KeyHandle:
@@ -88,7 +86,7 @@ class Checkpointer:
         try:
             await self._make()
         except Refusal as refusal:
-            if refusal.reason not in _OUTAGES:
+            if refusal.reason not in OUTAGE_REASONS:
                 raise
             failures = 1
         self._running = asyncio.create_task(self._run(failures))
@@ -155,13 +153,9 @@ class Checkpointer:
         head = await self.audit.append_head(intent)
         try:
             answer = await self._ask(key, statement(head))
-        except Refusal as refusal:
-            attempts = refusal.attempts if isinstance(refusal, KmsError) else ()
-            await self.audit.append(_failed(intent, head, refusal.reason, attempts))
-            raise
-        except Exception:
-            # A bug: nobody knows what KMS did, and the record says so.
-            await self.audit.append(_failed(intent, head, Reason.Internal, _UNKNOWN))
+        except Exception as error:
+            failed = replace(intent, kind=Kind.CHECKPOINT, intent=head.sequence, **failure_of(error))
+            await self.audit.append(failed)
             raise
         signed = checkpoint(intent, head, spki=key.spki, signature=answer.signature, attempts=answer.attempts)
         await self.audit.append(signed)
@@ -185,11 +179,3 @@ def _invalid(answer: SignAnswer, found: str) -> KmsError:
 def pause_after(failures: int, period: float) -> float:
     """Tell how many seconds there are to the next checkpoint, after so many that failed one after the other."""
     return min(period, _FIRST_PAUSE * 2.0 ** min(failures - 1, 20)) if failures else period
-
-
-def _failed(intent: AuditEvent, head: Head, reason: Reason, attempts: tuple[Attempt, ...]) -> AuditEvent:
-    unknown = any(attempt.outcome is Outcome.UNKNOWN for attempt in attempts)
-    outcome = Outcome.UNKNOWN if unknown else Outcome.FAILED
-    return replace(
-        intent, kind=Kind.CHECKPOINT, outcome=outcome, reason=reason.name, attempts=attempts, intent=head.sequence
-    )

@@ -141,6 +141,11 @@ def shutting_down(what_now: str) -> Refusal:
     return Refusal(Reason.ShuttingDown, f"this signer is about to stop; {what_now}", retry_after=_STOPPING_RETRY_AFTER)
 
 
+def malformed(method: str) -> Refusal:
+    """Make the refusal of a message that cannot be parsed: gRPC alone would answer UNKNOWN, and log a traceback."""
+    return Refusal(Reason.InvalidRequest, f"the message is no Protobuf message of {method}; use the published .proto")
+
+
 def internal(identity: str) -> Refusal:
     """Make the refusal behind which a bug hides; the log tells more under the same request id."""
     return Refusal(Reason.Internal, f"the signer met an unforeseen error; its log has it under request id {identity}")

@@ -19,9 +19,8 @@ from google.protobuf.message import DecodeError, Message
 
 from byok_api.errors import Reason, Refusal
 from byok_signer.authentication import Caller
-from byok_signer.edge import Context, Edge, when_done
+from byok_signer.edge import Context, Edge, malformed, when_done
 from byok_signer.limits import Callers, Limits, Patience, Place, limited
-from byok_signer.malformed import malformed
 from byok_signer.pipeline import Pipeline
 from byok_signer.streams import OpenStream, Write
 from byok_signer.work import Call

@@ -6,6 +6,7 @@ Nothing here knows gRPC. What is refused after authentication is recorded. The l
 """
 
 import hashlib
+from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 
 from byok_api.byokkey import BareDigests
@@ -21,6 +22,9 @@ from byok_signer.ports import Ports
 from byok_signer.recording import RefusalTrail, subject_of_admission
 from byok_signer.signing import Signing
 from byok_signer.work import Admission, Call, Identity, Signed, Work
+
+_Checked = tuple[CheckedClaim | None, Payload]
+"""What is to be signed; no claim for a bare digest."""
 
 
 class Pipeline:
@@ -64,24 +68,20 @@ class Pipeline:
 
     async def sign_claim(self, admission: Admission, expected_hash: str, claim: bytes) -> Signed:
         """Sign the claim in a Sig_structure."""
-        try:
-            entry, handle = await self._usable(admission, expected_hash)
-            checked = check_claim(claim, entry.policy)
-            payload = payload_of_message(entry.key.name, entry.algorithm, claim)
-        except Refusal as refusal:
-            await self._refusals.record(refusal, subject_of_admission(admission))
-            raise
-        identity = _identity(admission, entry, handle, payload, guarded=True)
-        return await self._signing.sign(Work(admission, entry, expected_hash, handle, checked, payload, identity))
+
+        def check(entry: SigningEntry) -> _Checked:
+            return check_claim(claim, entry.policy), payload_of_message(entry.key.name, entry.algorithm, claim)
+
+        return await self._check_and_sign(admission, expected_hash, check)
 
     async def sign_digest(self, admission: Admission, expected_hash: str, digest: bytes, evidence: bytes) -> Signed:
         """Sign a digest, with the Sig_structure as evidence unless the key does without."""
-        async with self.recording_refusals_of(admission):
-            entry, handle = await self._usable(admission, expected_hash)
+
+        def check(entry: SigningEntry) -> _Checked:
             checked = _check_evidence(entry, digest, evidence)
-            payload = payload_of_digest(entry.key.name, entry.algorithm, digest)
-        identity = _identity(admission, entry, handle, payload, guarded=checked is not None)
-        return await self._signing.sign(Work(admission, entry, expected_hash, handle, checked, payload, identity))
+            return checked, payload_of_digest(entry.key.name, entry.algorithm, digest)
+
+        return await self._check_and_sign(admission, expected_hash, check)
 
     async def drain(self) -> None:
         """Wait for what is between intent and outcome, then record the refusals that were only counted so far."""
@@ -97,6 +97,15 @@ class Pipeline:
     def recording_refusals_of(self, admission: Admission) -> AbstractAsyncContextManager[None]:
         """Record what is refused to an admitted caller."""
         return self._refusals.recording(subject_of_admission(admission))
+
+    async def _check_and_sign(
+        self, admission: Admission, expected_hash: str, check: Callable[[SigningEntry], _Checked]
+    ) -> Signed:
+        async with self.recording_refusals_of(admission):
+            entry, handle = await self._usable(admission, expected_hash)
+            claim, payload = check(entry)
+        identity = _identity(admission, entry, handle, payload, guarded=claim is not None)
+        return await self._signing.sign(Work(admission, entry, expected_hash, handle, claim, payload, identity))
 
     async def _usable(self, admission: Admission, expected_hash: str) -> tuple[SigningEntry, KeyHandle]:
         """Return recipe and key as they stand now, even if the admission was made, or KMS was asked, a while ago."""

@@ -14,19 +14,11 @@ from byok_api.algorithms import SigningAlgorithm
 from byok_api.errors import Reason
 from byok_api.keypolicy import Grantee, Statement, as_json, public_key_statement, sign_statement, trust_statements
 from byok_api.signatures import algorithms_for
-from byok_signer.kms.errors import ASSUME_ROLE, KmsError
+from byok_signer.kms.errors import ASSUME_ROLE, OUTAGE_REASONS, KmsError
 from byok_signer.kms.port import KeyHandle, Kms, PublicKeyAnswer
 
-_UNKNOWN = frozenset(
-    {
-        Reason.KmsThrottled,
-        Reason.KmsUnavailable,
-        Reason.KmsDeadlineExceeded,
-        # The installation's fault, of which no key's owner can do anything.
-        Reason.SignerCredentialsInvalid,
-        Reason.SignerClockSkewed,
-    }
-)
+# The last two are the installation's fault, of which no key's owner can do anything.
+_UNKNOWN = OUTAGE_REASONS | {Reason.SignerCredentialsInvalid, Reason.SignerClockSkewed}
 
 
 class CheckOutcome(StrEnum):

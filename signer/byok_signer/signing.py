@@ -12,16 +12,15 @@ import contextlib
 import time
 from collections.abc import Callable
 from functools import partial
-from typing import TypedDict
 
 from byok_api import signatures
-from byok_api.audit import Attempt, AuditEvent, AuditId, Kind, Outcome
+from byok_api.audit import AuditEvent, AuditId, Kind, Outcome
 from byok_api.errors import Reason, Refusal
 from byok_api.signatures import SignatureError
 from byok_signer.breaker import Breaker
 from byok_signer.entries import SigningEntry
 from byok_signer.flights import Flights, Made
-from byok_signer.kms.errors import KmsError
+from byok_signer.kms.errors import KmsError, failure_of
 from byok_signer.kms.port import SignAnswer
 from byok_signer.ports import Ports
 from byok_signer.quota import Demand, QuotaKey, family_of
@@ -32,7 +31,6 @@ _ACCOUNT_PATIENCE = 1.0
 """Seconds that the first signatures wait for STS to say whose quota they are charged to."""
 _LONGEST = 12.0
 """Seconds: a little more than any call of KMS and its record take."""
-_UNKNOWN = (Attempt(None, Outcome.UNKNOWN),)
 
 Present = Callable[[Work], SigningEntry]
 """Looks at the catalogue again; Refusal if the work's caller, recipe and key no longer go together."""
@@ -112,7 +110,7 @@ class Signing:
             answer = await self._ask_kms(work, demand.quota)
             _verify(work, answer)
         except Exception as error:
-            failure = _failure_of(error)
+            failure = failure_of(error)
             if not failure["attempts"]:
                 self._ports.quotas.give_back(demand)
             event = AuditEvent(kind=Kind.OUTCOME, intent=intent.sequence, **failure, **subject)
@@ -168,23 +166,6 @@ class Signing:
             self._ports.metrics.kms_called("Sign", outcome, time.monotonic() - started)
         self._breaker.succeeded(work.handle)
         return answer
-
-
-class _Failure(TypedDict):
-    outcome: Outcome
-    reason: str
-    attempts: tuple[Attempt, ...]
-
-
-def _failure_of(error: Exception) -> _Failure:
-    """Say what a record tells of a signature that was not released."""
-    if not isinstance(error, Refusal):
-        # A bug: nobody knows what KMS did, and the record says so.
-        return _Failure(outcome=Outcome.UNKNOWN, reason=Reason.Internal.name, attempts=_UNKNOWN)
-    attempts = error.attempts if isinstance(error, KmsError) else ()
-    unknown = any(attempt.outcome is Outcome.UNKNOWN for attempt in attempts)
-    outcome = Outcome.UNKNOWN if unknown else Outcome.FAILED
-    return _Failure(outcome=outcome, reason=error.reason.name, attempts=attempts)
 
 
 def _verify(work: Work, answer: SignAnswer) -> None:

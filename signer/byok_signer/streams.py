@@ -14,10 +14,9 @@ from google.protobuf.message import DecodeError
 from byok_api.errors import ClaimRefusal, Reason, Refusal
 from byok_api.signer.v1 import signer_pb2 as pb
 from byok_signer.answers import signed_response
-from byok_signer.edge import Edge, internal, shutting_down
+from byok_signer.edge import Edge, internal, malformed, shutting_down
 from byok_signer.guard import SIZE_LIMIT
 from byok_signer.limits import Place
-from byok_signer.malformed import malformed
 from byok_signer.pipeline import Pipeline
 from byok_signer.rpc_status import status_of
 from byok_signer.work import Admission, Call

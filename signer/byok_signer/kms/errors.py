@@ -7,6 +7,7 @@ message is never repeated: it can quote the request.
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
+from typing import TypedDict
 
 from byok_api.audit import Attempt, Outcome
 from byok_api.errors import Reason, Refusal
@@ -43,6 +44,29 @@ class KmsError(Refusal):
         return KmsError(
             self.reason, self.message, retry_after=self.retry_after, metadata=self.metadata, attempts=attempts
         )
+
+
+OUTAGE_REASONS = frozenset({Reason.KmsUnavailable, Reason.KmsThrottled, Reason.KmsDeadlineExceeded})
+"""Reasons that say nothing about the key: KMS could not be asked, or not now."""
+
+
+class Failure(TypedDict):
+    """What a record tells of a signature that was not released."""
+
+    outcome: Outcome
+    reason: str
+    attempts: tuple[Attempt, ...]
+
+
+def failure_of(error: Exception) -> Failure:
+    """Say what became of a call of `kms:Sign` that ended in an error; of a bug nobody knows, and it says so."""
+    if not isinstance(error, Refusal):
+        unknown = (Attempt(None, Outcome.UNKNOWN),)
+        return Failure(outcome=Outcome.UNKNOWN, reason=Reason.Internal.name, attempts=unknown)
+    attempts = error.attempts if isinstance(error, KmsError) else ()
+    is_unknown = any(attempt.outcome is Outcome.UNKNOWN for attempt in attempts)
+    outcome = Outcome.UNKNOWN if is_unknown else Outcome.FAILED
+    return Failure(outcome=outcome, reason=error.reason.name, attempts=attempts)
 
 
 @dataclass(frozen=True)
