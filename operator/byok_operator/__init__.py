@@ -1,0 +1,1 @@
+"""The operator: proves continuously that keys can be used and recipes resolve, and says so in `status`."""
