@@ -54,6 +54,11 @@ class Reason(Enum):
         "The token issuer's keys could not be read.",
         "The platform team checks the signer's issuer settings and that the API server is reachable.",
     )
+    ClusterUnavailable = _row(
+        StatusCode.UNAVAILABLE,
+        "The API server could not be asked about this caller, who was not known before.",
+        "Retry after the given delay; the platform team checks that the signer reaches the API server.",
+    )
     # What is asked for.
     InvalidRequest = _row(
         StatusCode.INVALID_ARGUMENT,
@@ -73,7 +78,12 @@ class Reason(Enum):
     ProbeNotAllowed = _row(
         StatusCode.PERMISSION_DENIED,
         "There is no such key, or the caller may not probe it; both are answered alike.",
-        "Call from the key's own namespace, and check the key's name.",
+        "Call as an account with the right to probe it (without a cluster: of its namespace); check the key's name.",
+    )
+    CertifyNotAllowed = _row(
+        StatusCode.PERMISSION_DENIED,
+        "There is no such key, or the caller may not request certificates for it; both are answered alike.",
+        "Bind the ClusterRole byok-key-owner in the key's namespace, and check the key's name.",
     )
     RecipeChanged = _row(
         StatusCode.FAILED_PRECONDITION,
@@ -115,6 +125,16 @@ class Reason(Enum):
         StatusCode.FAILED_PRECONDITION,
         "An older ByokKey in another namespace has the same public key.",
         "Use that one, with allowedConsumers, or remove it.",
+    )
+    KeyOwnershipDenied = _row(
+        StatusCode.FAILED_PRECONDITION,
+        "The installation does not let this namespace name this KMS key.",
+        "Use a key of this namespace's own, or have the platform team add the ARN to the installation's keyOwnership.",
+    )
+    AcknowledgementMissing = _row(
+        StatusCode.FAILED_PRECONDITION,
+        "The installation demands that the key's owner accepts its terms, and the ByokKey does not.",
+        "The key's owner reads the terms and sets spec.acknowledgement.",
     )
     RequiredRecipeMissing = _row(
         StatusCode.FAILED_PRECONDITION,
@@ -273,6 +293,11 @@ class Reason(Enum):
         StatusCode.UNAVAILABLE,
         "The signer has not seen this generation of the object yet.",
         "Retry after the given delay.",
+    )
+    CatalogueStale = _row(
+        StatusCode.UNAVAILABLE,
+        "The API server has not been heard of for longer than the key's staleAfter.",
+        "Retry after the given delay; the platform team checks that the signer reaches the API server.",
     )
     Internal = _row(
         StatusCode.INTERNAL,

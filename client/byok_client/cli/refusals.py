@@ -12,6 +12,8 @@ _PASSING = frozenset(
     {
         Reason.AuditUnavailable,
         Reason.CallerLimited,
+        Reason.CatalogueStale,
+        Reason.ClusterUnavailable,
         Reason.GenerationNotSeen,
         Reason.IssuerUnavailable,
         Reason.KeyRateLimited,

@@ -26,7 +26,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from google.rpc import status_pb2 as google_dot_rpc_dot_status__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1f\x62yok_api/signer/v1/signer.proto\x12\x0e\x62yok.signer.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/rpc/status.proto\"\"\n\x10GetRecipeRequest\x12\x0e\n\x06recipe\x18\x01 \x01(\t\"\x9d\x04\n\x11GetRecipeResponse\x12\x11\n\tnamespace\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\r\x12\x16\n\x0e\x65\x66\x66\x65\x63tive_hash\x18\x04 \x01(\t\x12\x16\n\x0e\x65\x66\x66\x65\x63tive_json\x18\x05 \x01(\x0c\x12\x12\n\nmedia_type\x18\x06 \x01(\t\x12\x12\n\nassertions\x18\x07 \x03(\t\x12\x1b\n\x13optional_assertions\x18\x08 \x03(\t\x12\x41\n\x08\x64\x65\x66\x61ults\x18\t \x03(\x0b\x32/.byok.signer.v1.GetRecipeResponse.DefaultsEntry\x12\x16\n\x0e\x61llowed_labels\x18\n \x03(\t\x12 \n\x18require_ingredient_chain\x18\x0b \x01(\x08\x12\x1a\n\x12\x66orbid_ingredients\x18\x0c \x01(\x08\x12\x15\n\rtimestamp_url\x18\r \x01(\t\x12\x11\n\talgorithm\x18\x0e \x01(\t\x12\x0f\n\x07x5chain\x18\x0f \x03(\x0c\x12\x14\n\x0creserve_size\x18\x10 \x01(\r\x12\x0b\n\x03key\x18\x11 \x01(\t\x12\x39\n\x15\x63\x65rtificate_not_after\x18\x12 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x1a/\n\rDefaultsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"O\n\x10SignClaimRequest\x12\x0e\n\x06recipe\x18\x01 \x01(\t\x12\x1c\n\x14\x65xpected_recipe_hash\x18\x02 \x01(\t\x12\r\n\x05\x63laim\x18\x03 \x01(\x0c\"c\n\x11SignDigestRequest\x12\x0e\n\x06recipe\x18\x01 \x01(\t\x12\x1c\n\x14\x65xpected_recipe_hash\x18\x02 \x01(\t\x12\x0e\n\x06\x64igest\x18\x03 \x01(\x0c\x12\x10\n\x08\x65vidence\x18\x04 \x01(\x0c\"\xd8\x01\n\x11SignClaimResponse\x12\x11\n\tsignature\x18\x01 \x01(\x0c\x12\x15\n\rsignature_der\x18\x02 \x01(\x0c\x12\x11\n\talgorithm\x18\x03 \x01(\t\x12\x0b\n\x03key\x18\x04 \x01(\t\x12\x0f\n\x07key_arn\x18\x05 \x01(\t\x12\x13\n\x0brecipe_hash\x18\x06 \x01(\t\x12\x13\n\x0bmanifest_id\x18\x07 \x01(\t\x12\x14\n\x0c\x63laim_sha256\x18\x08 \x01(\t\x12\x10\n\x08\x61udit_id\x18\t \x01(\t\x12\x16\n\x0ekms_request_id\x18\n \x01(\t\"p\n\x11SignClaimsRequest\x12\x0e\n\x06recipe\x18\x01 \x01(\t\x12\x1c\n\x14\x65xpected_recipe_hash\x18\x02 \x01(\t\x12-\n\x05items\x18\x03 \x03(\x0b\x32\x1e.byok.signer.v1.SignClaimsItem\"+\n\x0eSignClaimsItem\x12\n\n\x02id\x18\x01 \x01(\t\x12\r\n\x05\x63laim\x18\x02 \x01(\x0c\"G\n\x12SignClaimsResponse\x12\x31\n\x07results\x18\x01 \x03(\x0b\x32 .byok.signer.v1.SignClaimsResult\"\x83\x01\n\x10SignClaimsResult\x12\n\n\x02id\x18\x01 \x01(\t\x12\x33\n\x06signed\x18\x02 \x01(\x0b\x32!.byok.signer.v1.SignClaimResponseH\x00\x12#\n\x05\x65rror\x18\x03 \x01(\x0b\x32\x12.google.rpc.StatusH\x00\x42\t\n\x07outcome\"_\n\rVerifyRequest\x12\x0e\n\x06recipe\x18\x01 \x01(\t\x12\x0f\n\x05\x63laim\x18\x02 \x01(\x0cH\x00\x12\x10\n\x06\x64igest\x18\x03 \x01(\x0cH\x00\x12\x11\n\tsignature\x18\x04 \x01(\x0c\x42\x08\n\x06signed\"?\n\x0eVerifyResponse\x12\r\n\x05valid\x18\x01 \x01(\x08\x12\x0b\n\x03key\x18\x02 \x01(\t\x12\x11\n\talgorithm\x18\x03 \x01(\t\"%\n\x13GetPublicKeyRequest\x12\x0e\n\x06recipe\x18\x01 \x01(\t\"\x81\x01\n\x14GetPublicKeyResponse\x12\x12\n\npublic_key\x18\x01 \x01(\x0c\x12\x13\n\x0bspki_sha256\x18\x02 \x01(\t\x12\x11\n\talgorithm\x18\x03 \x01(\t\x12\x0f\n\x07x5chain\x18\x04 \x03(\x0c\x12\x0b\n\x03key\x18\x05 \x01(\t\x12\x0f\n\x07key_arn\x18\x06 \x01(\t\"_\n\x0fProbeKeyRequest\x12\x11\n\tnamespace\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x12\n\ngeneration\x18\x03 \x01(\x03\x12\x17\n\x0fleast_privilege\x18\x04 \x01(\x08\"\xcd\x02\n\x10ProbeKeyResponse\x12\x12\n\ngeneration\x18\x01 \x01(\x03\x12\x33\n\x0eget_public_key\x18\x02 \x01(\x0b\x32\x1b.byok.signer.v1.ProbeResult\x12)\n\x04sign\x18\x03 \x01(\x0b\x32\x1b.byok.signer.v1.ProbeResult\x12\x34\n\x0fleast_privilege\x18\x04 \x01(\x0b\x32\x1b.byok.signer.v1.ProbeResult\x12\x0f\n\x07key_arn\x18\x05 \x01(\t\x12\x12\n\npublic_key\x18\x06 \x01(\x0c\x12\x10\n\x08key_spec\x18\x07 \x01(\t\x12\x11\n\talgorithm\x18\x08 \x01(\t\x12\x30\n\x0b\x63\x65rtificate\x18\t \x01(\x0b\x32\x1b.byok.signer.v1.ProbeResult\x12\x13\n\x0b\x65xternal_id\x18\n \x01(\t\"\xe0\x01\n\x0bProbeResult\x12\x34\n\x07outcome\x18\x01 \x01(\x0e\x32#.byok.signer.v1.ProbeResult.Outcome\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x0f\n\x07message\x18\x03 \x01(\t\x12\x19\n\x11missing_statement\x18\x04 \x01(\t\x12\x16\n\x0ekms_request_id\x18\x05 \x01(\t\"G\n\x07Outcome\x12\x17\n\x13OUTCOME_UNSPECIFIED\x10\x00\x12\n\n\x06PASSED\x10\x01\x12\n\n\x06\x46\x41ILED\x10\x02\x12\x0b\n\x07UNKNOWN\x10\x03\x32\xfd\x03\n\x06Signer\x12P\n\tGetRecipe\x12 .byok.signer.v1.GetRecipeRequest\x1a!.byok.signer.v1.GetRecipeResponse\x12P\n\tSignClaim\x12 .byok.signer.v1.SignClaimRequest\x1a!.byok.signer.v1.SignClaimResponse\x12R\n\nSignDigest\x12!.byok.signer.v1.SignDigestRequest\x1a!.byok.signer.v1.SignClaimResponse\x12W\n\nSignClaims\x12!.byok.signer.v1.SignClaimsRequest\x1a\".byok.signer.v1.SignClaimsResponse(\x01\x30\x01\x12G\n\x06Verify\x12\x1d.byok.signer.v1.VerifyRequest\x1a\x1e.byok.signer.v1.VerifyResponse\x12Y\n\x0cGetPublicKey\x12#.byok.signer.v1.GetPublicKeyRequest\x1a$.byok.signer.v1.GetPublicKeyResponse2Y\n\x08KeyProbe\x12M\n\x08ProbeKey\x12\x1f.byok.signer.v1.ProbeKeyRequest\x1a .byok.signer.v1.ProbeKeyResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1f\x62yok_api/signer/v1/signer.proto\x12\x0e\x62yok.signer.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/rpc/status.proto\"\"\n\x10GetRecipeRequest\x12\x0e\n\x06recipe\x18\x01 \x01(\t\"\x9d\x04\n\x11GetRecipeResponse\x12\x11\n\tnamespace\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\r\x12\x16\n\x0e\x65\x66\x66\x65\x63tive_hash\x18\x04 \x01(\t\x12\x16\n\x0e\x65\x66\x66\x65\x63tive_json\x18\x05 \x01(\x0c\x12\x12\n\nmedia_type\x18\x06 \x01(\t\x12\x12\n\nassertions\x18\x07 \x03(\t\x12\x1b\n\x13optional_assertions\x18\x08 \x03(\t\x12\x41\n\x08\x64\x65\x66\x61ults\x18\t \x03(\x0b\x32/.byok.signer.v1.GetRecipeResponse.DefaultsEntry\x12\x16\n\x0e\x61llowed_labels\x18\n \x03(\t\x12 \n\x18require_ingredient_chain\x18\x0b \x01(\x08\x12\x1a\n\x12\x66orbid_ingredients\x18\x0c \x01(\x08\x12\x15\n\rtimestamp_url\x18\r \x01(\t\x12\x11\n\talgorithm\x18\x0e \x01(\t\x12\x0f\n\x07x5chain\x18\x0f \x03(\x0c\x12\x14\n\x0creserve_size\x18\x10 \x01(\r\x12\x0b\n\x03key\x18\x11 \x01(\t\x12\x39\n\x15\x63\x65rtificate_not_after\x18\x12 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x1a/\n\rDefaultsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"O\n\x10SignClaimRequest\x12\x0e\n\x06recipe\x18\x01 \x01(\t\x12\x1c\n\x14\x65xpected_recipe_hash\x18\x02 \x01(\t\x12\r\n\x05\x63laim\x18\x03 \x01(\x0c\"c\n\x11SignDigestRequest\x12\x0e\n\x06recipe\x18\x01 \x01(\t\x12\x1c\n\x14\x65xpected_recipe_hash\x18\x02 \x01(\t\x12\x0e\n\x06\x64igest\x18\x03 \x01(\x0c\x12\x10\n\x08\x65vidence\x18\x04 \x01(\x0c\"\xed\x01\n\x11SignClaimResponse\x12\x11\n\tsignature\x18\x01 \x01(\x0c\x12\x15\n\rsignature_der\x18\x02 \x01(\x0c\x12\x11\n\talgorithm\x18\x03 \x01(\t\x12\x0b\n\x03key\x18\x04 \x01(\t\x12\x0f\n\x07key_arn\x18\x05 \x01(\t\x12\x13\n\x0brecipe_hash\x18\x06 \x01(\t\x12\x13\n\x0bmanifest_id\x18\x07 \x01(\t\x12\x14\n\x0c\x63laim_sha256\x18\x08 \x01(\t\x12\x10\n\x08\x61udit_id\x18\t \x01(\t\x12\x16\n\x0ekms_request_id\x18\n \x01(\t\x12\x13\n\x0b\x64\x65\x63ision_id\x18\x0b \x01(\t\"p\n\x11SignClaimsRequest\x12\x0e\n\x06recipe\x18\x01 \x01(\t\x12\x1c\n\x14\x65xpected_recipe_hash\x18\x02 \x01(\t\x12-\n\x05items\x18\x03 \x03(\x0b\x32\x1e.byok.signer.v1.SignClaimsItem\"+\n\x0eSignClaimsItem\x12\n\n\x02id\x18\x01 \x01(\t\x12\r\n\x05\x63laim\x18\x02 \x01(\x0c\"G\n\x12SignClaimsResponse\x12\x31\n\x07results\x18\x01 \x03(\x0b\x32 .byok.signer.v1.SignClaimsResult\"\x83\x01\n\x10SignClaimsResult\x12\n\n\x02id\x18\x01 \x01(\t\x12\x33\n\x06signed\x18\x02 \x01(\x0b\x32!.byok.signer.v1.SignClaimResponseH\x00\x12#\n\x05\x65rror\x18\x03 \x01(\x0b\x32\x12.google.rpc.StatusH\x00\x42\t\n\x07outcome\"_\n\rVerifyRequest\x12\x0e\n\x06recipe\x18\x01 \x01(\t\x12\x0f\n\x05\x63laim\x18\x02 \x01(\x0cH\x00\x12\x10\n\x06\x64igest\x18\x03 \x01(\x0cH\x00\x12\x11\n\tsignature\x18\x04 \x01(\x0c\x42\x08\n\x06signed\"?\n\x0eVerifyResponse\x12\r\n\x05valid\x18\x01 \x01(\x08\x12\x0b\n\x03key\x18\x02 \x01(\t\x12\x11\n\talgorithm\x18\x03 \x01(\t\"%\n\x13GetPublicKeyRequest\x12\x0e\n\x06recipe\x18\x01 \x01(\t\"\x81\x01\n\x14GetPublicKeyResponse\x12\x12\n\npublic_key\x18\x01 \x01(\x0c\x12\x13\n\x0bspki_sha256\x18\x02 \x01(\t\x12\x11\n\talgorithm\x18\x03 \x01(\t\x12\x0f\n\x07x5chain\x18\x04 \x03(\x0c\x12\x0b\n\x03key\x18\x05 \x01(\t\x12\x0f\n\x07key_arn\x18\x06 \x01(\t\"_\n\x0fProbeKeyRequest\x12\x11\n\tnamespace\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x12\n\ngeneration\x18\x03 \x01(\x03\x12\x17\n\x0fleast_privilege\x18\x04 \x01(\x08\"\xdc\x03\n\x10ProbeKeyResponse\x12\x12\n\ngeneration\x18\x01 \x01(\x03\x12\x33\n\x0eget_public_key\x18\x02 \x01(\x0b\x32\x1b.byok.signer.v1.ProbeResult\x12)\n\x04sign\x18\x03 \x01(\x0b\x32\x1b.byok.signer.v1.ProbeResult\x12\x34\n\x0fleast_privilege\x18\x04 \x01(\x0b\x32\x1b.byok.signer.v1.ProbeResult\x12\x0f\n\x07key_arn\x18\x05 \x01(\t\x12\x12\n\npublic_key\x18\x06 \x01(\x0c\x12\x10\n\x08key_spec\x18\x07 \x01(\t\x12\x11\n\talgorithm\x18\x08 \x01(\t\x12\x30\n\x0b\x63\x65rtificate\x18\t \x01(\x0b\x32\x1b.byok.signer.v1.ProbeResult\x12\x13\n\x0b\x65xternal_id\x18\n \x01(\t\x12-\n\x08standing\x18\x0b \x01(\x0b\x32\x1b.byok.signer.v1.ProbeResult\x12\x11\n\tkey_state\x18\x0c \x01(\t\x12\x0e\n\x06origin\x18\r \x01(\t\x12\x19\n\x0cmulti_region\x18\x0e \x01(\x08H\x00\x88\x01\x01\x12\x0f\n\x07replica\x18\x0f \x01(\tB\x0f\n\r_multi_region\"\xe0\x01\n\x0bProbeResult\x12\x34\n\x07outcome\x18\x01 \x01(\x0e\x32#.byok.signer.v1.ProbeResult.Outcome\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x0f\n\x07message\x18\x03 \x01(\t\x12\x19\n\x11missing_statement\x18\x04 \x01(\t\x12\x16\n\x0ekms_request_id\x18\x05 \x01(\t\"G\n\x07Outcome\x12\x17\n\x13OUTCOME_UNSPECIFIED\x10\x00\x12\n\n\x06PASSED\x10\x01\x12\n\n\x06\x46\x41ILED\x10\x02\x12\x0b\n\x07UNKNOWN\x10\x03\"\x14\n\x12WatchHealthRequest\"a\n\x13WatchHealthResponse\x12\x0f\n\x07replica\x18\x01 \x01(\t\x12\x10\n\x08snapshot\x18\x02 \x01(\x08\x12\'\n\x04keys\x18\x03 \x03(\x0b\x32\x19.byok.signer.v1.KeyHealth\"\xf5\x01\n\tKeyHealth\x12\x11\n\tnamespace\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x12\n\ngeneration\x18\x03 \x01(\x03\x12\x34\n\x07outcome\x18\x04 \x01(\x0e\x32#.byok.signer.v1.ProbeResult.Outcome\x12\x0e\n\x06reason\x18\x05 \x01(\t\x12\x0f\n\x07message\x18\x06 \x01(\t\x12)\n\x05since\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x31\n\rlast_verified\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xb1\x01\n\x1f\x43reateCertificateRequestRequest\x12\x11\n\tnamespace\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x33\n\x07subject\x18\x03 \x01(\x0b\x32\".byok.signer.v1.CertificateSubject\x12\x11\n\tdns_names\x18\x04 \x03(\t\x12\x17\n\x0f\x65mail_addresses\x18\x05 \x03(\t\x12\x0c\n\x04uris\x18\x06 \x03(\t\"\x9a\x01\n\x12\x43\x65rtificateSubject\x12\x13\n\x0b\x63ommon_name\x18\x01 \x01(\t\x12\x14\n\x0corganization\x18\x02 \x01(\t\x12\x1b\n\x13organizational_unit\x18\x03 \x01(\t\x12\x0f\n\x07\x63ountry\x18\x04 \x01(\t\x12\x19\n\x11state_or_province\x18\x05 \x01(\t\x12\x10\n\x08locality\x18\x06 \x01(\t\"\xab\x01\n CreateCertificateRequestResponse\x12\x0f\n\x07request\x18\x01 \x01(\x0c\x12\x11\n\talgorithm\x18\x02 \x01(\t\x12\x0f\n\x07key_arn\x18\x03 \x01(\t\x12\x13\n\x0bspki_sha256\x18\x04 \x01(\t\x12\x10\n\x08\x61udit_id\x18\x05 \x01(\t\x12\x16\n\x0ekms_request_id\x18\x06 \x01(\t\x12\x13\n\x0b\x64\x65\x63ision_id\x18\x07 \x01(\t2\xfd\x03\n\x06Signer\x12P\n\tGetRecipe\x12 .byok.signer.v1.GetRecipeRequest\x1a!.byok.signer.v1.GetRecipeResponse\x12P\n\tSignClaim\x12 .byok.signer.v1.SignClaimRequest\x1a!.byok.signer.v1.SignClaimResponse\x12R\n\nSignDigest\x12!.byok.signer.v1.SignDigestRequest\x1a!.byok.signer.v1.SignClaimResponse\x12W\n\nSignClaims\x12!.byok.signer.v1.SignClaimsRequest\x1a\".byok.signer.v1.SignClaimsResponse(\x01\x30\x01\x12G\n\x06Verify\x12\x1d.byok.signer.v1.VerifyRequest\x1a\x1e.byok.signer.v1.VerifyResponse\x12Y\n\x0cGetPublicKey\x12#.byok.signer.v1.GetPublicKeyRequest\x1a$.byok.signer.v1.GetPublicKeyResponse2\xb3\x01\n\x08KeyProbe\x12M\n\x08ProbeKey\x12\x1f.byok.signer.v1.ProbeKeyRequest\x1a .byok.signer.v1.ProbeKeyResponse\x12X\n\x0bWatchHealth\x12\".byok.signer.v1.WatchHealthRequest\x1a#.byok.signer.v1.WatchHealthResponse0\x01\x32\x8e\x01\n\rCertification\x12}\n\x18\x43reateCertificateRequest\x12/.byok.signer.v1.CreateCertificateRequestRequest\x1a\x30.byok.signer.v1.CreateCertificateRequestResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -46,33 +46,47 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SIGNDIGESTREQUEST']._serialized_start=770
   _globals['_SIGNDIGESTREQUEST']._serialized_end=869
   _globals['_SIGNCLAIMRESPONSE']._serialized_start=872
-  _globals['_SIGNCLAIMRESPONSE']._serialized_end=1088
-  _globals['_SIGNCLAIMSREQUEST']._serialized_start=1090
-  _globals['_SIGNCLAIMSREQUEST']._serialized_end=1202
-  _globals['_SIGNCLAIMSITEM']._serialized_start=1204
-  _globals['_SIGNCLAIMSITEM']._serialized_end=1247
-  _globals['_SIGNCLAIMSRESPONSE']._serialized_start=1249
-  _globals['_SIGNCLAIMSRESPONSE']._serialized_end=1320
-  _globals['_SIGNCLAIMSRESULT']._serialized_start=1323
-  _globals['_SIGNCLAIMSRESULT']._serialized_end=1454
-  _globals['_VERIFYREQUEST']._serialized_start=1456
-  _globals['_VERIFYREQUEST']._serialized_end=1551
-  _globals['_VERIFYRESPONSE']._serialized_start=1553
-  _globals['_VERIFYRESPONSE']._serialized_end=1616
-  _globals['_GETPUBLICKEYREQUEST']._serialized_start=1618
-  _globals['_GETPUBLICKEYREQUEST']._serialized_end=1655
-  _globals['_GETPUBLICKEYRESPONSE']._serialized_start=1658
-  _globals['_GETPUBLICKEYRESPONSE']._serialized_end=1787
-  _globals['_PROBEKEYREQUEST']._serialized_start=1789
-  _globals['_PROBEKEYREQUEST']._serialized_end=1884
-  _globals['_PROBEKEYRESPONSE']._serialized_start=1887
-  _globals['_PROBEKEYRESPONSE']._serialized_end=2220
-  _globals['_PROBERESULT']._serialized_start=2223
-  _globals['_PROBERESULT']._serialized_end=2447
-  _globals['_PROBERESULT_OUTCOME']._serialized_start=2376
-  _globals['_PROBERESULT_OUTCOME']._serialized_end=2447
-  _globals['_SIGNER']._serialized_start=2450
-  _globals['_SIGNER']._serialized_end=2959
-  _globals['_KEYPROBE']._serialized_start=2961
-  _globals['_KEYPROBE']._serialized_end=3050
+  _globals['_SIGNCLAIMRESPONSE']._serialized_end=1109
+  _globals['_SIGNCLAIMSREQUEST']._serialized_start=1111
+  _globals['_SIGNCLAIMSREQUEST']._serialized_end=1223
+  _globals['_SIGNCLAIMSITEM']._serialized_start=1225
+  _globals['_SIGNCLAIMSITEM']._serialized_end=1268
+  _globals['_SIGNCLAIMSRESPONSE']._serialized_start=1270
+  _globals['_SIGNCLAIMSRESPONSE']._serialized_end=1341
+  _globals['_SIGNCLAIMSRESULT']._serialized_start=1344
+  _globals['_SIGNCLAIMSRESULT']._serialized_end=1475
+  _globals['_VERIFYREQUEST']._serialized_start=1477
+  _globals['_VERIFYREQUEST']._serialized_end=1572
+  _globals['_VERIFYRESPONSE']._serialized_start=1574
+  _globals['_VERIFYRESPONSE']._serialized_end=1637
+  _globals['_GETPUBLICKEYREQUEST']._serialized_start=1639
+  _globals['_GETPUBLICKEYREQUEST']._serialized_end=1676
+  _globals['_GETPUBLICKEYRESPONSE']._serialized_start=1679
+  _globals['_GETPUBLICKEYRESPONSE']._serialized_end=1808
+  _globals['_PROBEKEYREQUEST']._serialized_start=1810
+  _globals['_PROBEKEYREQUEST']._serialized_end=1905
+  _globals['_PROBEKEYRESPONSE']._serialized_start=1908
+  _globals['_PROBEKEYRESPONSE']._serialized_end=2384
+  _globals['_PROBERESULT']._serialized_start=2387
+  _globals['_PROBERESULT']._serialized_end=2611
+  _globals['_PROBERESULT_OUTCOME']._serialized_start=2540
+  _globals['_PROBERESULT_OUTCOME']._serialized_end=2611
+  _globals['_WATCHHEALTHREQUEST']._serialized_start=2613
+  _globals['_WATCHHEALTHREQUEST']._serialized_end=2633
+  _globals['_WATCHHEALTHRESPONSE']._serialized_start=2635
+  _globals['_WATCHHEALTHRESPONSE']._serialized_end=2732
+  _globals['_KEYHEALTH']._serialized_start=2735
+  _globals['_KEYHEALTH']._serialized_end=2980
+  _globals['_CREATECERTIFICATEREQUESTREQUEST']._serialized_start=2983
+  _globals['_CREATECERTIFICATEREQUESTREQUEST']._serialized_end=3160
+  _globals['_CERTIFICATESUBJECT']._serialized_start=3163
+  _globals['_CERTIFICATESUBJECT']._serialized_end=3317
+  _globals['_CREATECERTIFICATEREQUESTRESPONSE']._serialized_start=3320
+  _globals['_CREATECERTIFICATEREQUESTRESPONSE']._serialized_end=3491
+  _globals['_SIGNER']._serialized_start=3494
+  _globals['_SIGNER']._serialized_end=4003
+  _globals['_KEYPROBE']._serialized_start=4006
+  _globals['_KEYPROBE']._serialized_end=4185
+  _globals['_CERTIFICATION']._serialized_start=4188
+  _globals['_CERTIFICATION']._serialized_end=4330
 # @@protoc_insertion_point(module_scope)

@@ -250,6 +250,7 @@ class SignClaimResponse(_message.Message):
     CLAIM_SHA256_FIELD_NUMBER: _builtins.int
     AUDIT_ID_FIELD_NUMBER: _builtins.int
     KMS_REQUEST_ID_FIELD_NUMBER: _builtins.int
+    DECISION_ID_FIELD_NUMBER: _builtins.int
     signature: _builtins.bytes
     """The signature as COSE carries it: IEEE P1363 for ECDSA."""
     signature_der: _builtins.bytes
@@ -270,6 +271,8 @@ class SignClaimResponse(_message.Message):
     """Writer and sequence number of the audit record, as "writer/sequence"."""
     kms_request_id: _builtins.str
     """KMS request id, as CloudTrail logs it."""
+    decision_id: _builtins.str
+    """Audit id of the SubjectAccessReview that allowed the caller, as the API server logs it; empty without a cluster."""
     def __init__(
         self,
         *,
@@ -283,10 +286,11 @@ class SignClaimResponse(_message.Message):
         claim_sha256: _builtins.str = ...,
         audit_id: _builtins.str = ...,
         kms_request_id: _builtins.str = ...,
+        decision_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["algorithm", b"algorithm", "audit_id", b"audit_id", "claim_sha256", b"claim_sha256", "key", b"key", "key_arn", b"key_arn", "kms_request_id", b"kms_request_id", "manifest_id", b"manifest_id", "recipe_hash", b"recipe_hash", "signature", b"signature", "signature_der", b"signature_der"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["algorithm", b"algorithm", "audit_id", b"audit_id", "claim_sha256", b"claim_sha256", "decision_id", b"decision_id", "key", b"key", "key_arn", b"key_arn", "kms_request_id", b"kms_request_id", "manifest_id", b"manifest_id", "recipe_hash", b"recipe_hash", "signature", b"signature", "signature_der", b"signature_der"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -594,6 +598,11 @@ class ProbeKeyResponse(_message.Message):
     ALGORITHM_FIELD_NUMBER: _builtins.int
     CERTIFICATE_FIELD_NUMBER: _builtins.int
     EXTERNAL_ID_FIELD_NUMBER: _builtins.int
+    STANDING_FIELD_NUMBER: _builtins.int
+    KEY_STATE_FIELD_NUMBER: _builtins.int
+    ORIGIN_FIELD_NUMBER: _builtins.int
+    MULTI_REGION_FIELD_NUMBER: _builtins.int
+    REPLICA_FIELD_NUMBER: _builtins.int
     generation: _builtins.int
     """metadata.generation that was probed; 0 for an object without one."""
     key_arn: _builtins.str
@@ -606,6 +615,14 @@ class ProbeKeyResponse(_message.Message):
     """Signature algorithm that will be used."""
     external_id: _builtins.str
     """External id that the signer sends when it assumes a role for this key."""
+    key_state: _builtins.str
+    """KMS key state, such as Enabled; empty if DescribeKey is not granted."""
+    origin: _builtins.str
+    """Where the key material came from, such as AWS_KMS or EXTERNAL; empty if DescribeKey is not granted."""
+    multi_region: _builtins.bool
+    """Whether it is a multi-Region key; unset if DescribeKey is not granted."""
+    replica: _builtins.str
+    """The replica of the signer that answers: its host name."""
     @_builtins.property
     def get_public_key(self) -> Global___ProbeResult:
         """Whether GetPublicKey succeeded."""
@@ -622,6 +639,10 @@ class ProbeKeyResponse(_message.Message):
     def certificate(self) -> Global___ProbeResult:
         """Whether the registered certificate's key equals public_key, and its chain passes the lint."""
 
+    @_builtins.property
+    def standing(self) -> Global___ProbeResult:
+        """What the signer's own rules say of the key, KMS left aside: whether it would sign with it at all."""
+
     def __init__(
         self,
         *,
@@ -635,12 +656,19 @@ class ProbeKeyResponse(_message.Message):
         algorithm: _builtins.str = ...,
         certificate: Global___ProbeResult | None = ...,
         external_id: _builtins.str = ...,
+        standing: Global___ProbeResult | None = ...,
+        key_state: _builtins.str = ...,
+        origin: _builtins.str = ...,
+        multi_region: _builtins.bool | None = ...,
+        replica: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["certificate", b"certificate", "get_public_key", b"get_public_key", "least_privilege", b"least_privilege", "sign", b"sign"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_multi_region", b"_multi_region", "certificate", b"certificate", "get_public_key", b"get_public_key", "least_privilege", b"least_privilege", "multi_region", b"multi_region", "sign", b"sign", "standing", b"standing"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["algorithm", b"algorithm", "certificate", b"certificate", "external_id", b"external_id", "generation", b"generation", "get_public_key", b"get_public_key", "key_arn", b"key_arn", "key_spec", b"key_spec", "least_privilege", b"least_privilege", "public_key", b"public_key", "sign", b"sign"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_multi_region", b"_multi_region", "algorithm", b"algorithm", "certificate", b"certificate", "external_id", b"external_id", "generation", b"generation", "get_public_key", b"get_public_key", "key_arn", b"key_arn", "key_spec", b"key_spec", "key_state", b"key_state", "least_privilege", b"least_privilege", "multi_region", b"multi_region", "origin", b"origin", "public_key", b"public_key", "replica", b"replica", "sign", b"sign", "standing", b"standing"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__multi_region: _TypeAlias = _typing.Literal["multi_region"]  # noqa: Y015
+    _WhichOneofArgType__multi_region: _TypeAlias = _typing.Literal["_multi_region", b"_multi_region"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__multi_region) -> _WhichOneofReturnType__multi_region | None: ...
 
 Global___ProbeKeyResponse: _TypeAlias = ProbeKeyResponse  # noqa: Y015
 
@@ -708,3 +736,246 @@ class ProbeResult(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ProbeResult: _TypeAlias = ProbeResult  # noqa: Y015
+
+@_typing.final
+class WatchHealthRequest(_message.Message):
+    """Asks for the health of every key."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WatchHealthRequest: _TypeAlias = WatchHealthRequest  # noqa: Y015
+
+@_typing.final
+class WatchHealthResponse(_message.Message):
+    """What a replica of the signer sees of keys while it signs."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REPLICA_FIELD_NUMBER: _builtins.int
+    SNAPSHOT_FIELD_NUMBER: _builtins.int
+    KEYS_FIELD_NUMBER: _builtins.int
+    replica: _builtins.str
+    """The replica: its host name."""
+    snapshot: _builtins.bool
+    """Whether this message replaces all that the stream said before; true for the first one."""
+    @_builtins.property
+    def keys(self) -> _containers.RepeatedCompositeFieldContainer[Global___KeyHealth]:
+        """Keys of which KMS was asked something since the replica started; in a message that is no snapshot, those changed."""
+
+    def __init__(
+        self,
+        *,
+        replica: _builtins.str = ...,
+        snapshot: _builtins.bool = ...,
+        keys: _abc.Iterable[Global___KeyHealth] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["keys", b"keys", "replica", b"replica", "snapshot", b"snapshot"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WatchHealthResponse: _TypeAlias = WatchHealthResponse  # noqa: Y015
+
+@_typing.final
+class KeyHealth(_message.Message):
+    """What KMS said last of a key."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAMESPACE_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    GENERATION_FIELD_NUMBER: _builtins.int
+    OUTCOME_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    MESSAGE_FIELD_NUMBER: _builtins.int
+    SINCE_FIELD_NUMBER: _builtins.int
+    LAST_VERIFIED_FIELD_NUMBER: _builtins.int
+    namespace: _builtins.str
+    """Namespace of the ByokKey."""
+    name: _builtins.str
+    """Name of the ByokKey."""
+    generation: _builtins.int
+    """metadata.generation of the spec that was signed with."""
+    outcome: Global___ProbeResult.Outcome.ValueType
+    """Passed: a signature was made and verified. Failed: KMS refuses, and the owner must act. Unknown: KMS could not be
+    asked. Unspecified: the key is gone, and the replica remembers nothing of it.
+    """
+    reason: _builtins.str
+    """Reason from docs/reference/errors.md; empty if it passed."""
+    message: _builtins.str
+    """What KMS said and what to do."""
+    @_builtins.property
+    def since(self) -> _timestamp_pb2.Timestamp:
+        """Since when KMS says so."""
+
+    @_builtins.property
+    def last_verified(self) -> _timestamp_pb2.Timestamp:
+        """When a signature with the key was last verified, to the minute; unset if none was."""
+
+    def __init__(
+        self,
+        *,
+        namespace: _builtins.str = ...,
+        name: _builtins.str = ...,
+        generation: _builtins.int = ...,
+        outcome: Global___ProbeResult.Outcome.ValueType = ...,
+        reason: _builtins.str = ...,
+        message: _builtins.str = ...,
+        since: _timestamp_pb2.Timestamp | None = ...,
+        last_verified: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["last_verified", b"last_verified", "since", b"since"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["generation", b"generation", "last_verified", b"last_verified", "message", b"message", "name", b"name", "namespace", b"namespace", "outcome", b"outcome", "reason", b"reason", "since", b"since"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___KeyHealth: _TypeAlias = KeyHealth  # noqa: Y015
+
+@_typing.final
+class CreateCertificateRequestRequest(_message.Message):
+    """Names a ByokKey and whom its certificate is for; never bytes to sign."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAMESPACE_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    SUBJECT_FIELD_NUMBER: _builtins.int
+    DNS_NAMES_FIELD_NUMBER: _builtins.int
+    EMAIL_ADDRESSES_FIELD_NUMBER: _builtins.int
+    URIS_FIELD_NUMBER: _builtins.int
+    namespace: _builtins.str
+    """Namespace of the ByokKey."""
+    name: _builtins.str
+    """Name of the ByokKey."""
+    @_builtins.property
+    def subject(self) -> Global___CertificateSubject:
+        """The subject."""
+
+    @_builtins.property
+    def dns_names(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Subject alternative names: DNS names."""
+
+    @_builtins.property
+    def email_addresses(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Subject alternative names: e-mail addresses."""
+
+    @_builtins.property
+    def uris(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Subject alternative names: URIs."""
+
+    def __init__(
+        self,
+        *,
+        namespace: _builtins.str = ...,
+        name: _builtins.str = ...,
+        subject: Global___CertificateSubject | None = ...,
+        dns_names: _abc.Iterable[_builtins.str] | None = ...,
+        email_addresses: _abc.Iterable[_builtins.str] | None = ...,
+        uris: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["subject", b"subject"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["dns_names", b"dns_names", "email_addresses", b"email_addresses", "name", b"name", "namespace", b"namespace", "subject", b"subject", "uris", b"uris"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CreateCertificateRequestRequest: _TypeAlias = CreateCertificateRequestRequest  # noqa: Y015
+
+@_typing.final
+class CertificateSubject(_message.Message):
+    """A subject's attributes (RFC 5280, section 4.1.2.6), each at most once."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COMMON_NAME_FIELD_NUMBER: _builtins.int
+    ORGANIZATION_FIELD_NUMBER: _builtins.int
+    ORGANIZATIONAL_UNIT_FIELD_NUMBER: _builtins.int
+    COUNTRY_FIELD_NUMBER: _builtins.int
+    STATE_OR_PROVINCE_FIELD_NUMBER: _builtins.int
+    LOCALITY_FIELD_NUMBER: _builtins.int
+    common_name: _builtins.str
+    """CN; required."""
+    organization: _builtins.str
+    """O; required, as C2PA demands it of the certificate."""
+    organizational_unit: _builtins.str
+    """OU."""
+    country: _builtins.str
+    """C: two letters (ISO 3166-1)."""
+    state_or_province: _builtins.str
+    """ST."""
+    locality: _builtins.str
+    """L."""
+    def __init__(
+        self,
+        *,
+        common_name: _builtins.str = ...,
+        organization: _builtins.str = ...,
+        organizational_unit: _builtins.str = ...,
+        country: _builtins.str = ...,
+        state_or_province: _builtins.str = ...,
+        locality: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["common_name", b"common_name", "country", b"country", "locality", b"locality", "organization", b"organization", "organizational_unit", b"organizational_unit", "state_or_province", b"state_or_province"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CertificateSubject: _TypeAlias = CertificateSubject  # noqa: Y015
+
+@_typing.final
+class CreateCertificateRequestResponse(_message.Message):
+    """A certificate signing request, signed with the key by KMS and verified."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_FIELD_NUMBER: _builtins.int
+    ALGORITHM_FIELD_NUMBER: _builtins.int
+    KEY_ARN_FIELD_NUMBER: _builtins.int
+    SPKI_SHA256_FIELD_NUMBER: _builtins.int
+    AUDIT_ID_FIELD_NUMBER: _builtins.int
+    KMS_REQUEST_ID_FIELD_NUMBER: _builtins.int
+    DECISION_ID_FIELD_NUMBER: _builtins.int
+    request: _builtins.bytes
+    """PKCS#10, DER."""
+    algorithm: _builtins.str
+    """Signature algorithm."""
+    key_arn: _builtins.str
+    """The KMS key ARN that signed, never an alias."""
+    spki_sha256: _builtins.str
+    """SHA-256 of its public key's DER SubjectPublicKeyInfo: 64 lower-case hexadecimal digits."""
+    audit_id: _builtins.str
+    """Writer and sequence number of the audit record, as "writer/sequence"."""
+    kms_request_id: _builtins.str
+    """KMS request id, as CloudTrail logs it."""
+    decision_id: _builtins.str
+    """Audit id of the SubjectAccessReview that allowed the caller; empty without a cluster."""
+    def __init__(
+        self,
+        *,
+        request: _builtins.bytes = ...,
+        algorithm: _builtins.str = ...,
+        key_arn: _builtins.str = ...,
+        spki_sha256: _builtins.str = ...,
+        audit_id: _builtins.str = ...,
+        kms_request_id: _builtins.str = ...,
+        decision_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["algorithm", b"algorithm", "audit_id", b"audit_id", "decision_id", b"decision_id", "key_arn", b"key_arn", "kms_request_id", b"kms_request_id", "request", b"request", "spki_sha256", b"spki_sha256"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CreateCertificateRequestResponse: _TypeAlias = CreateCertificateRequestResponse  # noqa: Y015

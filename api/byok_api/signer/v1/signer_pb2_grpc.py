@@ -339,6 +339,11 @@ class KeyProbeStub:
                 request_serializer=byok__api_dot_signer_dot_v1_dot_signer__pb2.ProbeKeyRequest.SerializeToString,
                 response_deserializer=byok__api_dot_signer_dot_v1_dot_signer__pb2.ProbeKeyResponse.FromString,
                 _registered_method=True)
+        self.WatchHealth = channel.unary_stream(
+                '/byok.signer.v1.KeyProbe/WatchHealth',
+                request_serializer=byok__api_dot_signer_dot_v1_dot_signer__pb2.WatchHealthRequest.SerializeToString,
+                response_deserializer=byok__api_dot_signer_dot_v1_dot_signer__pb2.WatchHealthResponse.FromString,
+                _registered_method=True)
 
 
 class KeyProbeServicer:
@@ -352,6 +357,13 @@ class KeyProbeServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def WatchHealth(self, request, context):
+        """Tells what this replica of the signer sees of keys while it signs: everything it knows first, then what changes.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_KeyProbeServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -359,6 +371,11 @@ def add_KeyProbeServicer_to_server(servicer, server):
                     servicer.ProbeKey,
                     request_deserializer=byok__api_dot_signer_dot_v1_dot_signer__pb2.ProbeKeyRequest.FromString,
                     response_serializer=byok__api_dot_signer_dot_v1_dot_signer__pb2.ProbeKeyResponse.SerializeToString,
+            ),
+            'WatchHealth': grpc.unary_stream_rpc_method_handler(
+                    servicer.WatchHealth,
+                    request_deserializer=byok__api_dot_signer_dot_v1_dot_signer__pb2.WatchHealthRequest.FromString,
+                    response_serializer=byok__api_dot_signer_dot_v1_dot_signer__pb2.WatchHealthResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -389,6 +406,109 @@ class KeyProbe:
             '/byok.signer.v1.KeyProbe/ProbeKey',
             byok__api_dot_signer_dot_v1_dot_signer__pb2.ProbeKeyRequest.SerializeToString,
             byok__api_dot_signer_dot_v1_dot_signer__pb2.ProbeKeyResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def WatchHealth(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/byok.signer.v1.KeyProbe/WatchHealth',
+            byok__api_dot_signer_dot_v1_dot_signer__pb2.WatchHealthRequest.SerializeToString,
+            byok__api_dot_signer_dot_v1_dot_signer__pb2.WatchHealthResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+
+class CertificationStub:
+    """Requests certificates for keys that never leave KMS. Callers need the right to certify the key.
+    """
+
+    def __init__(self, channel):
+        """Constructor.
+
+        Args:
+            channel: A grpc.Channel.
+        """
+        self.CreateCertificateRequest = channel.unary_unary(
+                '/byok.signer.v1.Certification/CreateCertificateRequest',
+                request_serializer=byok__api_dot_signer_dot_v1_dot_signer__pb2.CreateCertificateRequestRequest.SerializeToString,
+                response_deserializer=byok__api_dot_signer_dot_v1_dot_signer__pb2.CreateCertificateRequestResponse.FromString,
+                _registered_method=True)
+
+
+class CertificationServicer:
+    """Requests certificates for keys that never leave KMS. Callers need the right to certify the key.
+    """
+
+    def CreateCertificateRequest(self, request, context):
+        """Has KMS sign a certificate signing request (PKCS#10, RFC 2986) that the signer builds; takes no bytes to sign.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+
+def add_CertificationServicer_to_server(servicer, server):
+    rpc_method_handlers = {
+            'CreateCertificateRequest': grpc.unary_unary_rpc_method_handler(
+                    servicer.CreateCertificateRequest,
+                    request_deserializer=byok__api_dot_signer_dot_v1_dot_signer__pb2.CreateCertificateRequestRequest.FromString,
+                    response_serializer=byok__api_dot_signer_dot_v1_dot_signer__pb2.CreateCertificateRequestResponse.SerializeToString,
+            ),
+    }
+    generic_handler = grpc.method_handlers_generic_handler(
+            'byok.signer.v1.Certification', rpc_method_handlers)
+    server.add_generic_rpc_handlers((generic_handler,))
+    server.add_registered_method_handlers('byok.signer.v1.Certification', rpc_method_handlers)
+
+
+ # This class is part of an EXPERIMENTAL API.
+class Certification:
+    """Requests certificates for keys that never leave KMS. Callers need the right to certify the key.
+    """
+
+    @staticmethod
+    def CreateCertificateRequest(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/byok.signer.v1.Certification/CreateCertificateRequest',
+            byok__api_dot_signer_dot_v1_dot_signer__pb2.CreateCertificateRequestRequest.SerializeToString,
+            byok__api_dot_signer_dot_v1_dot_signer__pb2.CreateCertificateRequestResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -137,6 +137,8 @@ class KeyProbeStub:
     def __new__(cls, channel: _aio.Channel) -> KeyProbeAsyncStub: ...
     ProbeKey: _grpc.UnaryUnaryMultiCallable[_signer_pb2.ProbeKeyRequest, _signer_pb2.ProbeKeyResponse]
     """Reads the key's public key and asks KMS whether a signature would be allowed, without making one."""
+    WatchHealth: _grpc.UnaryStreamMultiCallable[_signer_pb2.WatchHealthRequest, _signer_pb2.WatchHealthResponse]
+    """Tells what this replica of the signer sees of keys while it signs: everything it knows first, then what changes."""
 
 @_typing.type_check_only
 class KeyProbeAsyncStub(KeyProbeStub):
@@ -145,6 +147,8 @@ class KeyProbeAsyncStub(KeyProbeStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     ProbeKey: _aio.UnaryUnaryMultiCallable[_signer_pb2.ProbeKeyRequest, _signer_pb2.ProbeKeyResponse]  # type: ignore[assignment]
     """Reads the key's public key and asks KMS whether a signature would be allowed, without making one."""
+    WatchHealth: _aio.UnaryStreamMultiCallable[_signer_pb2.WatchHealthRequest, _signer_pb2.WatchHealthResponse]  # type: ignore[assignment]
+    """Tells what this replica of the signer sees of keys while it signs: everything it knows first, then what changes."""
 
 class KeyProbeServicer(metaclass=_abc_1.ABCMeta):
     """Proves that a key can be used, with the signer's own AWS identity, which is the one that its owner grants."""
@@ -157,4 +161,43 @@ class KeyProbeServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_signer_pb2.ProbeKeyResponse, _abc.Awaitable[_signer_pb2.ProbeKeyResponse]]:
         """Reads the key's public key and asks KMS whether a signature would be allowed, without making one."""
 
+    @_abc_1.abstractmethod
+    def WatchHealth(
+        self,
+        request: _signer_pb2.WatchHealthRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_signer_pb2.WatchHealthResponse], _abc.AsyncIterator[_signer_pb2.WatchHealthResponse]]:
+        """Tells what this replica of the signer sees of keys while it signs: everything it knows first, then what changes."""
+
 def add_KeyProbeServicer_to_server(servicer: KeyProbeServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
+
+class CertificationStub:
+    """Requests certificates for keys that never leave KMS. Callers need the right to certify the key."""
+
+    @_typing.overload
+    def __new__(cls, channel: _grpc.Channel) -> _Self: ...
+    @_typing.overload
+    def __new__(cls, channel: _aio.Channel) -> CertificationAsyncStub: ...
+    CreateCertificateRequest: _grpc.UnaryUnaryMultiCallable[_signer_pb2.CreateCertificateRequestRequest, _signer_pb2.CreateCertificateRequestResponse]
+    """Has KMS sign a certificate signing request (PKCS#10, RFC 2986) that the signer builds; takes no bytes to sign."""
+
+@_typing.type_check_only
+class CertificationAsyncStub(CertificationStub):
+    """Requests certificates for keys that never leave KMS. Callers need the right to certify the key."""
+
+    def __init__(self, channel: _aio.Channel) -> None: ...
+    CreateCertificateRequest: _aio.UnaryUnaryMultiCallable[_signer_pb2.CreateCertificateRequestRequest, _signer_pb2.CreateCertificateRequestResponse]  # type: ignore[assignment]
+    """Has KMS sign a certificate signing request (PKCS#10, RFC 2986) that the signer builds; takes no bytes to sign."""
+
+class CertificationServicer(metaclass=_abc_1.ABCMeta):
+    """Requests certificates for keys that never leave KMS. Callers need the right to certify the key."""
+
+    @_abc_1.abstractmethod
+    def CreateCertificateRequest(
+        self,
+        request: _signer_pb2.CreateCertificateRequestRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_signer_pb2.CreateCertificateRequestResponse, _abc.Awaitable[_signer_pb2.CreateCertificateRequestResponse]]:
+        """Has KMS sign a certificate signing request (PKCS#10, RFC 2986) that the signer builds; takes no bytes to sign."""
+
+def add_CertificationServicer_to_server(servicer: CertificationServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
