@@ -14,6 +14,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from byok_api.errors import Reason, Refusal
+from byok_service.http import HttpServer, serve_http
+from byok_service.logs import configure_logging
+from byok_service.setting_types import Stdout
+from byok_service.settings import SettingsError
 from byok_signer.audit import AuditSink, FileAuditSink, StdoutAuditSink
 from byok_signer.authentication import JwtAuthenticator
 from byok_signer.checkpoints import Checkpointer, checkpoint_handle
@@ -21,11 +25,9 @@ from byok_signer.decisions import Rules
 from byok_signer.edge import Edge
 from byok_signer.entries import Catalogue, KeyEntry, Refused, ReservedKey, SigningEntry
 from byok_signer.folder import Folder, FolderCatalogue
-from byok_signer.http import HttpServer, serve_http
 from byok_signer.jwks import FileKeys, IssuerKeys, UrlKeys
 from byok_signer.kms.aws import AwsKms
 from byok_signer.kms.config import KmsConfig
-from byok_signer.logs import configure_logging
 from byok_signer.metrics import Metrics
 from byok_signer.pipeline import Pipeline
 from byok_signer.ports import Ports
@@ -33,8 +35,7 @@ from byok_signer.probing import Prober
 from byok_signer.quota import Quotas, Replicas
 from byok_signer.server import Services, SignerServer
 from byok_signer.services import KeyProbeService, SignerService
-from byok_signer.settings import Settings, SettingsError, exit_for, settings_or_exit
-from byok_signer.settings_types import Stdout
+from byok_signer.settings import PROGRAM, Settings
 
 # Not __name__, which is __main__ here and no logger of ours.
 _LOG = logging.getLogger("byok_signer")
@@ -43,12 +44,12 @@ _READY = "ready"
 
 def main() -> None:
     """Run the signer; exit status 2 for settings that cannot be used, by name, and 1 for an audit trail that failed."""
-    settings = settings_or_exit(sys.argv[1:], os.environ)
+    settings = PROGRAM.read_or_exit(sys.argv[1:], os.environ)
     configure_logging(settings.log_level)
     try:
         asyncio.run(serve(settings))
     except SettingsError as error:
-        exit_for(error)
+        PROGRAM.exit_for(error)
     except Refusal as refusal:
         _LOG.error("ended badly", extra={"reason": refusal.reason.name, "found": refusal.message})
         raise SystemExit(1) from None
@@ -129,7 +130,7 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
         )
         watching = asyncio.create_task(catalogue.watch())
         stack.callback(watching.cancel)
-        http = await serve_http(settings.http_listen, metrics, _unreadiness(audit, watching))
+        http = await serve_http(settings.http_listen, metrics.exposition, _unreadiness(audit, watching))
         stack.push_async_callback(http.close)
         await server.start()
         stack.push_async_callback(server.stop, settings.drain_seconds)

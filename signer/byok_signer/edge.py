@@ -15,7 +15,7 @@ import grpc
 import grpc.aio
 
 from byok_api.errors import Reason, Refusal
-from byok_signer.logs import request_id
+from byok_service.logs import request_id
 from byok_signer.metrics import Metrics
 from byok_signer.rpc_status import STATUS_DETAILS_KEY, status_of
 from byok_signer.work import Call

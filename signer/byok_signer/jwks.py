@@ -17,7 +17,7 @@ import jwt
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
 from byok_api.errors import Reason, Refusal
-from byok_signer.settings import SettingsError
+from byok_service.settings import SettingsError
 
 SET_SIZE_LIMIT = 256 * 1024
 """Bytes of a JWK set; the API server's has some 400 for each key."""

@@ -17,9 +17,6 @@ from byok_api.errors import Reason
 from byok_api.references import ObjectName
 from byok_signer.quota import Quotas
 
-CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
-"""Of `Metrics.exposition` (Prometheus text format)."""
-
 # A KMS call takes 5-50 ms; the deadline cuts off at seconds.
 _BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
 
@@ -161,7 +158,7 @@ class Metrics:
             self._not_after.labels(str(key)).set(end)
 
     def exposition(self) -> bytes:
-        """All metrics in Prometheus' text format, `CONTENT_TYPE`."""
+        """All metrics in Prometheus' text format."""
         return generate_latest(self.registry)
 
     def _counter(self, name: str, meaning: str, *labels: str) -> Counter:

@@ -13,12 +13,13 @@ from grpc_reflection.v1alpha import reflection
 
 from byok_api.signer.v1 import signer_pb2
 from byok_api.signer.v1 import signer_pb2_grpc as rpc
+from byok_service.setting_types import UnixSocket
+from byok_service.settings import SettingsError
 from byok_signer.edge import Edge
 from byok_signer.gate import Gate
 from byok_signer.limits import Limits
 from byok_signer.services import KeyProbeService, SignerService
-from byok_signer.settings import Settings, SettingsError
-from byok_signer.settings_types import UnixSocket
+from byok_signer.settings import Settings
 from byok_signer.tls import server_credentials
 
 SERVICES = tuple(service.full_name for service in signer_pb2.DESCRIPTOR.services_by_name.values())

@@ -84,6 +84,10 @@ class KeyProbeService:
         """Probe one key."""
         return await self._prober.probe(call, request)
 
+    async def WatchHealth(self, request: pb.WatchHealthRequest, call: Call) -> pb.WatchHealthResponse:
+        """Not served yet."""
+        raise Refusal(Reason.InvalidRequest, "WatchHealth is not served by this version")
+
 
 def _verifies(entry: SigningEntry, request: pb.VerifyRequest) -> bool:
     public_key, algorithm = entry.chain.public_key, entry.algorithm

@@ -13,7 +13,7 @@ import grpc
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
 
-from byok_signer.settings import SettingsError
+from byok_service.settings import SettingsError
 
 _LOG = logging.getLogger(__name__)
 _FILE_LIMIT = 256 * 1024

@@ -15,9 +15,9 @@ from byok_api.algorithms import SigningAlgorithm
 from byok_api.audit import Kind
 from byok_api.errors import Reason
 from byok_api.signer.v1 import signer_pb2 as pb
+from byok_service.setting_types import TcpAddress, UnixSocket
+from byok_service.settings import SettingsError
 from byok_signer.server import SignerServer
-from byok_signer.settings import SettingsError
-from byok_signer.settings_types import TcpAddress, UnixSocket
 from tests.support.claims import created_claim
 from tests.support.many_claims import another_claim
 from tests.support.pki import identity

@@ -9,8 +9,9 @@ import pytest
 from pydantic import ValidationError
 
 from byok_api.references import ObjectName
-from byok_signer.settings import Settings, SettingsError, read_settings, settings_or_exit
-from byok_signer.settings_types import Stdout, TcpAddress, UnixSocket
+from byok_service.setting_types import Stdout, TcpAddress, UnixSocket
+from byok_service.settings import SettingsError
+from byok_signer.settings import PROGRAM, Settings
 
 
 @pytest.fixture
@@ -37,12 +38,12 @@ def _flags(values: dict[str, str]) -> list[str]:
 
 def _complaints(values: dict[str, str], environ: dict[str, str] | None = None) -> tuple[str, ...]:
     with pytest.raises(SettingsError) as raised:
-        read_settings(_flags(values), environ or {})
+        PROGRAM.read(_flags(values), environ or {})
     return raised.value.lines
 
 
 def test_flags_alone_make_settings_with_typed_values_and_defaults(good: dict[str, str]) -> None:
-    settings = read_settings(_flags(good | {"managed-key": "media/studio"}), {})
+    settings = PROGRAM.read(_flags(good | {"managed-key": "media/studio"}), {})
     assert settings.listen == TcpAddress("127.0.0.1", 8443)
     assert settings.audit == Stdout()
     assert settings.managed_key == ObjectName("media", "studio")
@@ -52,21 +53,21 @@ def test_flags_alone_make_settings_with_typed_values_and_defaults(good: dict[str
 
 def test_the_environment_alone_makes_the_same_settings(good: dict[str, str]) -> None:
     environ = {"BYOK_SIGNER_" + name.upper().replace("-", "_"): value for name, value in good.items()}
-    assert read_settings([], environ) == read_settings(_flags(good), {})
+    assert PROGRAM.read([], environ) == PROGRAM.read(_flags(good), {})
 
 
 def test_a_file_alone_makes_the_same_settings(good: dict[str, str], tmp_path: Path) -> None:
     file = tmp_path / "settings.yaml"
     file.write_text("".join(f"{name}: {value!r}\n" for name, value in good.items()))
-    assert read_settings(["--config", str(file)], {}) == read_settings(_flags(good), {})
-    assert read_settings([], {"BYOK_SIGNER_CONFIG": str(file)}) == read_settings(_flags(good), {})
+    assert PROGRAM.read(["--config", str(file)], {}) == PROGRAM.read(_flags(good), {})
+    assert PROGRAM.read([], {"BYOK_SIGNER_CONFIG": str(file)}) == PROGRAM.read(_flags(good), {})
 
 
 def test_a_flag_wins_over_the_environment_which_wins_over_the_file(good: dict[str, str], tmp_path: Path) -> None:
     file = tmp_path / "settings.yaml"
     file.write_text("drain-seconds: 1\nmax-concurrent-calls: 1\nlog-level: error\n")
     environ = {"BYOK_SIGNER_DRAIN_SECONDS": "2", "BYOK_SIGNER_MAX_CONCURRENT_CALLS": "2"}
-    settings = read_settings(_flags(good | {"config": str(file), "drain-seconds": "3"}), environ)
+    settings = PROGRAM.read(_flags(good | {"config": str(file), "drain-seconds": "3"}), environ)
     assert (settings.drain_seconds, settings.max_concurrent_calls, settings.log_level) == (3, 2, "error")
 
 
@@ -78,13 +79,13 @@ def test_a_flag_wins_over_the_environment_which_wins_over_the_file(good: dict[st
     ],
 )
 def test_listen_addresses_that_are_taken(good: dict[str, str], text: str, expected: TcpAddress) -> None:
-    assert read_settings(_flags(good | {"listen": text}), {}).listen == expected
+    assert PROGRAM.read(_flags(good | {"listen": text}), {}).listen == expected
     assert str(expected) == text
 
 
 def test_a_unix_socket_needs_no_certificate(good: dict[str, str], tmp_path: Path) -> None:
     del good["tls-cert-file"], good["tls-key-file"]
-    settings = read_settings(_flags(good | {"listen": f"unix:{tmp_path}/signer.sock"}), {})
+    settings = PROGRAM.read(_flags(good | {"listen": f"unix:{tmp_path}/signer.sock"}), {})
     assert settings.listen == UnixSocket(tmp_path / "signer.sock")
 
 
@@ -93,8 +94,8 @@ def test_lists_are_comma_separated_in_flags_and_lists_in_the_file(good: dict[str
     file.write_text("aws-key-endpoints: [https://a.example, http://127.0.0.1:4566]\n")
     wanted = ("https://a.example", "http://127.0.0.1:4566")
     flags = good | {"aws-key-endpoints": "https://a.example, http://127.0.0.1:4566"}
-    assert read_settings(_flags(flags), {}).aws_key_endpoints == wanted
-    assert read_settings(_flags(good | {"config": str(file)}), {}).aws_key_endpoints == wanted
+    assert PROGRAM.read(_flags(flags), {}).aws_key_endpoints == wanted
+    assert PROGRAM.read(_flags(good | {"config": str(file)}), {}).aws_key_endpoints == wanted
 
 
 BAD_VALUES = [
@@ -195,11 +196,11 @@ def test_variables_of_the_client_and_of_a_service_of_this_name_are_no_settings(g
         "BYOK_SIGNER_METRICS_SERVICE_PORT": "9090",
     }
     client = {"BYOK_SIGNER_ADDRESS": "x", "BYOK_SIGNER_CA_FILE": "x", "BYOK_SIGNER_TOKEN_FILE": "x"}
-    assert read_settings(_flags(good), service | client) == read_settings(_flags(good), {})
+    assert PROGRAM.read(_flags(good), service | client) == PROGRAM.read(_flags(good), {})
 
 
 def test_an_empty_variable_is_unset(good: dict[str, str]) -> None:
-    assert read_settings(_flags(good), {"BYOK_SIGNER_PRESETS": ""}).presets is None
+    assert PROGRAM.read(_flags(good), {"BYOK_SIGNER_PRESETS": ""}).presets is None
 
 
 BAD_FILES = [
@@ -233,14 +234,14 @@ def test_a_file_that_cannot_be_read_is_refused_by_name(good: dict[str, str]) -> 
 
 
 def test_settings_are_frozen(good: dict[str, str]) -> None:
-    settings = read_settings(_flags(good), {})
+    settings = PROGRAM.read(_flags(good), {})
     with pytest.raises(ValidationError):
         settings.drain_seconds = 1  # type: ignore[misc]  # the rule under test
 
 
 def test_wrong_settings_are_printed_and_exit_2(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as raised:
-        settings_or_exit(["--listen"], {})
+        PROGRAM.read_or_exit(["--listen"], {})
     assert raised.value.code == 2
     printed = capsys.readouterr()
     assert printed.out == ""
@@ -249,7 +250,7 @@ def test_wrong_settings_are_printed_and_exit_2(capsys: pytest.CaptureFixture[str
 
 
 def test_help_names_every_setting_its_variable_and_its_default() -> None:
-    command = [sys.executable, "-c", "import byok_signer.settings as s; s.read_settings(['--help'], {})"]
+    command = [sys.executable, "-c", "import byok_signer.settings as s; s.PROGRAM.read(['--help'], {})"]
     done = subprocess.run(command, env=os.environ | {"COLUMNS": "300"}, capture_output=True, text=True, check=True)
     for name, field in Settings.model_fields.items():
         line = next(line for line in done.stdout.splitlines() if f"[BYOK_SIGNER_{name.upper()};" in line)

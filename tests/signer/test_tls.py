@@ -15,10 +15,10 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 
-from byok_api.signer.v1.signer_pb2 import ProbeKeyRequest, ProbeKeyResponse
+from byok_api.signer.v1.signer_pb2 import ProbeKeyRequest, ProbeKeyResponse, WatchHealthRequest, WatchHealthResponse
 from byok_api.signer.v1.signer_pb2_grpc import KeyProbeServicer, KeyProbeStub, add_KeyProbeServicer_to_server
 from byok_sandbox.ca import ServerCertificate, TlsAuthority
-from byok_signer.settings import SettingsError
+from byok_service.settings import SettingsError
 from byok_signer.tls import server_credentials
 
 NOW = datetime.now(UTC)
@@ -46,6 +46,9 @@ class _Probe(KeyProbeServicer):
     async def ProbeKey(self, request: ProbeKeyRequest, context: object) -> ProbeKeyResponse:  # noqa: N802 - the service's name for it
         del context
         return ProbeKeyResponse(generation=request.generation)
+
+    def WatchHealth(self, request: WatchHealthRequest, context: object) -> AsyncIterator[WatchHealthResponse]:  # noqa: N802 - the service's name for it
+        raise NotImplementedError
 
 
 @pytest.fixture

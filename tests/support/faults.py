@@ -27,7 +27,7 @@ from byok_sandbox import ca
 from byok_sandbox.issuer import Issuer, ServiceAccount
 from byok_sandbox.kms.injection import FaultRule
 from byok_signer.__main__ import running
-from byok_signer.settings import read_settings
+from byok_signer.settings import PROGRAM
 from tests.support.claims import Parts, created_claim
 from tests.support.emulator import ACCOUNT, Aws
 from tests.support.manifests import key_document, recipe_document
@@ -208,7 +208,7 @@ async def fault_bench(
         environment.setenv("AWS_ACCESS_KEY_ID", credentials.access_key_id)
         environment.setenv("AWS_SECRET_ACCESS_KEY", credentials.secret_access_key)
         async with (
-            running(read_settings([f"--{name}={value}" for name, value in flags.items()], {})),
+            running(PROGRAM.read([f"--{name}={value}" for name, value in flags.items()], {})),
             grpc.aio.insecure_channel(f"unix:{folder}/s") as channel,
         ):
             yield FaultBench(aws, key, Trail(folder / "audit.jsonl"), issuer, channel)

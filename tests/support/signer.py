@@ -41,7 +41,7 @@ from byok_signer.probing import Prober
 from byok_signer.quota import Quotas
 from byok_signer.server import Services, SignerServer
 from byok_signer.services import KeyProbeService, SignerService
-from byok_signer.settings import Settings, read_settings
+from byok_signer.settings import PROGRAM, Settings
 from tests.support.claims import created_claim
 from tests.support.manifests import PRESETS, key_document, parsed, pem_of_identity, recipe_document
 from tests.support.pki import NOW, Identity, identity
@@ -278,7 +278,7 @@ async def running_bench(folder: Path) -> AsyncIterator[Bench]:
     address = f"unix:{folder}/s"
     flags = [f"--manifests={folder}", "--installation=test", f"--listen={address}", f"--token-issuer={issuer.name}"]
     flags += [f"--token-jwks-file={folder}/jwks.json", f"--audit={folder}/audit.jsonl"]
-    settings = read_settings(flags, {})
+    settings = PROGRAM.read(flags, {})
     server = SignerServer(settings, services)
     await server.start()
     async with grpc.aio.insecure_channel(address) as channel:

@@ -6,10 +6,10 @@ from collections.abc import AsyncIterator
 import pytest
 from aiohttp import ClientSession
 
-from byok_signer.http import HttpServer, serve_http
+from byok_service.http import HttpServer, serve_http
+from byok_service.setting_types import TcpAddress
+from byok_service.settings import SettingsError
 from byok_signer.metrics import Metrics
-from byok_signer.settings import SettingsError
-from byok_signer.settings_types import TcpAddress
 from tests.support.signer import DEADLINE
 from tests.support.slow_clients import connect_tcp
 
@@ -26,7 +26,7 @@ def obstacles() -> list[str]:
 async def server(obstacles: list[str]) -> AsyncIterator[HttpServer]:
     metrics = Metrics()
     metrics.unauthenticated()
-    async with await serve_http(LOOPBACK, metrics, lambda: obstacles) as server:
+    async with await serve_http(LOOPBACK, metrics.exposition, lambda: obstacles) as server:
         yield server
 
 
@@ -64,13 +64,13 @@ async def test_nothing_else_is_served(server: HttpServer, method: str, path: str
 
 async def test_an_address_that_cannot_be_bound_is_refused_by_name(server: HttpServer) -> None:
     with pytest.raises(SettingsError, match=rf"--http-listen 127\.0\.0\.1:{server.port}: cannot be bound"):
-        await serve_http(TcpAddress("127.0.0.1", server.port), Metrics(), list)
+        await serve_http(TcpAddress("127.0.0.1", server.port), Metrics().exposition, list)
 
 
 async def test_a_connection_that_asks_nothing_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("byok_signer.http._PATIENCE", 0.2)
+    monkeypatch.setattr("byok_service.http._PATIENCE", 0.2)
     for begun in (b"", b"GET /livez HT"):
-        async with await serve_http(LOOPBACK, Metrics(), list) as server, asyncio.timeout(DEADLINE):
+        async with await serve_http(LOOPBACK, Metrics().exposition, list) as server, asyncio.timeout(DEADLINE):
             connection = await connect_tcp(server.port)
             await connection.send(begun)
             await connection.closed()
@@ -78,7 +78,7 @@ async def test_a_connection_that_asks_nothing_is_closed(monkeypatch: pytest.Monk
 
 
 async def test_of_too_many_connections_the_first_goes(server: HttpServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("byok_signer.http._CONNECTIONS", 3)
+    monkeypatch.setattr("byok_service.http._CONNECTIONS", 3)
     silent = [await connect_tcp(server.port) for _ in range(3)]
     assert (await _get(server, "/livez"))[0] == 200
     async with asyncio.timeout(DEADLINE):

@@ -1,6 +1,6 @@
 """The plaintext side door: `/metrics` for Prometheus, `/livez` and `/readyz` for the kubelet, nothing else.
 
-Liveness says that the event loop runs; readiness that the signer itself can work. Neither looks at what key owners
+Liveness says that the event loop runs; readiness that the service itself can work. Neither looks at what key owners
 cause. Whoever says nothing, or reads nothing, is let go, and the one who came first when too many have come.
 """
 
@@ -10,17 +10,21 @@ from typing import Self
 
 from aiohttp import web
 
-from byok_signer.metrics import CONTENT_TYPE, Metrics
-from byok_signer.settings import SettingsError
-from byok_signer.settings_types import TcpAddress
+from byok_service.setting_types import TcpAddress
+from byok_service.settings import SettingsError
 
 _CONNECTIONS = 64
 """Open at once; a kubelet and a few Prometheus have a handful."""
 _PATIENCE = 30.0
 """Seconds to wait for a connection's first request, and then for each next one."""
 
+_EXPOSITION_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+Exposition = Callable[[], bytes]
+"""All metrics in Prometheus' text format, 0.0.4."""
+
 Ready = Callable[[], Sequence[str]]
-"""Says why the signer is not ready; empty if it is."""
+"""Says why the service is not ready; empty if it is."""
 
 
 class HttpServer:
@@ -43,10 +47,10 @@ class HttpServer:
         await self._runner.cleanup()
 
 
-async def serve_http(address: TcpAddress, metrics: Metrics, ready: Ready) -> HttpServer:
+async def serve_http(address: TcpAddress, exposition: Exposition, ready: Ready) -> HttpServer:
     """Serve metrics and probes on `address`; SettingsError if it cannot be bound."""
     runner = web.AppRunner(
-        _application(metrics, ready), access_log=None, shutdown_timeout=1, keepalive_timeout=_PATIENCE
+        _application(exposition, ready), access_log=None, shutdown_timeout=1, keepalive_timeout=_PATIENCE
     )
     await runner.setup()
     if runner.server is None:
@@ -70,9 +74,9 @@ def _admitting(serve: web.Server) -> Callable[[], asyncio.Protocol]:
     return admit
 
 
-def _application(metrics: Metrics, ready: Ready) -> web.Application:
+def _application(exposition: Exposition, ready: Ready) -> web.Application:
     async def get_metrics(_: web.Request) -> web.Response:
-        return web.Response(body=metrics.exposition(), headers={"Content-Type": CONTENT_TYPE})
+        return web.Response(body=exposition(), headers={"Content-Type": _EXPOSITION_TYPE})
 
     async def get_livez(_: web.Request) -> web.Response:
         return web.Response(text="ok\n")

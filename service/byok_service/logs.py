@@ -1,6 +1,6 @@
 """Logs as JSON on standard error, one line for each event, with the id of the request that it belongs to.
 
-Nothing here removes secrets: none is ever passed to a logger (a test scans what the signer logs). Other people's
+Nothing here removes secrets: none is ever passed to a logger (a test scans what is logged). Other people's
 libraries are held at WARNING, because at DEBUG botocore logs request headers with session tokens.
 """
 
@@ -12,12 +12,12 @@ from contextvars import ContextVar
 from datetime import UTC, datetime
 from typing import TextIO
 
-from byok_signer.settings_types import LogLevel
+from byok_service.setting_types import LogLevel
 
 request_id: ContextVar[str | None] = ContextVar("request_id", default=None)
 """Id of the request being served, set by `Edge`; None outside of one."""
 
-OURS = ("byok_signer", "byok_api")
+OURS = ("byok_signer", "byok_operator", "byok_service", "byok_api")
 """Loggers that follow the chosen level."""
 
 # What the standard library puts on every record; anything else came by `extra=`.

@@ -13,10 +13,12 @@ from typing import Any
 
 import pytest
 
-from byok_signer.logs import configure_logging, request_id
-from byok_signer.settings_types import LogLevel
+from byok_service.logs import OURS, configure_logging, request_id
+from byok_service.setting_types import LogLevel
 
 LOG = logging.getLogger("byok_signer.test")
+ROOT = Path(__file__).parents[2]
+FOLDERS = [ROOT / "service", ROOT / "operator", ROOT / "signer" / "byok_signer"]
 
 
 @pytest.fixture
@@ -24,7 +26,7 @@ def stream() -> Iterator[io.StringIO]:
     """The log, configured at INFO; the process's logging is as before afterwards."""
     root = logging.getLogger()
     handlers, level = tuple(root.handlers), root.level
-    ours = {name: logging.getLogger(name).level for name in ("byok_signer", "byok_api")}
+    ours = {name: logging.getLogger(name).level for name in OURS}
     stream = io.StringIO()
     configure_logging(LogLevel.INFO, stream=stream)
     yield stream
@@ -128,7 +130,7 @@ def _passed_to_logs(source: str) -> set[str]:
 
 
 def test_no_log_call_of_the_signer_hands_over_anything_secret() -> None:
-    modules = sorted((Path(__file__).parents[2] / "signer" / "byok_signer").rglob("*.py"))
+    modules = sorted(path for folder in FOLDERS for path in folder.rglob("*.py"))
     found = {
         f"{module.name}: {name}"
         for module in modules
@@ -140,7 +142,7 @@ def test_no_log_call_of_the_signer_hands_over_anything_secret() -> None:
 
 
 def test_every_log_message_is_constant_so_that_nothing_is_formatted_into_it() -> None:
-    for module in (Path(__file__).parents[2] / "signer" / "byok_signer").rglob("*.py"):
+    for module in (path for folder in FOLDERS for path in folder.rglob("*.py")):
         for call in _log_calls(module.read_text()):
             assert isinstance(call.args[0], ast.Constant), f"{module.name}:{call.lineno}"
 
