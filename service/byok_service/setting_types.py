@@ -15,6 +15,8 @@ from pydantic_core import PydanticCustomError
 from byok_api.references import NAMESPACE_PATTERN, ROLE_ARN_PATTERN, KeyArn, ObjectName
 
 _HIGHEST_PORT = 0xFFFF
+IN_CLUSTER = "in-cluster"
+"""The API server of the cluster that a pod runs in, with the pod's own ServiceAccount."""
 
 
 class LogLevel(StrEnum):
@@ -125,6 +127,13 @@ def _object_name(value: object) -> ObjectName:
         refuse("NAMESPACE/NAME")
 
 
+def _cluster(value: str) -> str:
+    path = Path(value)
+    if value != IN_CLUSTER and not (path.is_file() and os.access(path, os.R_OK)):
+        refuse(f"{IN_CLUSTER!r} or a kubeconfig file that exists and can be read")
+    return value
+
+
 def _key_arn(value: object) -> KeyArn:
     if isinstance(value, KeyArn):
         return value
@@ -179,6 +188,7 @@ Name = Annotated[ObjectName, BeforeValidator(_object_name)]
 Audit = Annotated[Path | Stdout, BeforeValidator(_audit)]
 HttpAddress = Annotated[TcpAddress, BeforeValidator(_tcp_address)]
 ListenAddress = Annotated[TcpAddress | UnixSocket, BeforeValidator(_listen_address)]
+Cluster = Annotated[str, AfterValidator(_cluster)]
 Urls = Annotated[tuple[Url, ...], BeforeValidator(_comma_separated)]
 CheckpointKey = Annotated[KeyArn, BeforeValidator(_key_arn)]
 # RFC 1123, section 2.1.
@@ -194,6 +204,7 @@ RoleArn = Annotated[str, _matching(ROLE_ARN_PATTERN, "the ARN of an IAM role")]
 Terms = Annotated[
     str, _matching(r"[A-Za-z0-9](?:[A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?", "1 to 63 letters, digits or _.-, as a name")
 ]
+Sha256 = Annotated[str, _matching(r"[0-9a-f]{64}", "a SHA-256: 64 lower-case hexadecimal digits")]
 # AWS STS API reference, AssumeRole: what both an ExternalId, whose parts a colon separates, and a session tag take.
 Installation = Annotated[
     str,

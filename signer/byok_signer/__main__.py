@@ -114,7 +114,7 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
         ports = Ports(
             catalogue=catalogue.current,
             authenticator=JwtAuthenticator(
-                issuer=settings.token_issuer, audience=settings.token_audience, keys=keys, clock=_now
+                issuer=settings.token_issuer or "", audience=settings.token_audience, keys=keys, clock=_now
             ),
             kms=kms,
             quotas=quotas,
@@ -142,8 +142,9 @@ def _now() -> datetime:
 
 
 def _folders(settings: Settings) -> tuple[Folder, ...]:
+    manifests = (Folder(settings.manifests),) if settings.manifests else ()
     presets = (Folder(settings.presets, settings.presets_namespace),) if settings.presets else ()
-    return (Folder(settings.manifests), *presets)
+    return (*manifests, *presets)
 
 
 async def _start_checkpoints(

@@ -2,24 +2,22 @@
 
 from typing import Annotated, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
+from byok_service.installation import InstallationSettings
 from byok_service.setting_types import (
     Audit,
     CheckpointKey,
+    Cluster,
     File,
     Folder,
     Host,
     HttpAddress,
-    Installation,
     ListenAddress,
     LogLevel,
-    Name,
-    Namespace,
     RoleArn,
     Setting,
     TcpAddress,
-    Terms,
     UnixSocket,
     Url,
     Urls,
@@ -30,35 +28,21 @@ from byok_service.settings import Program
 _MEBIBYTE = 1024 * 1024
 
 
-class Settings(BaseModel):
+class Settings(InstallationSettings):
     """Everything that an installation can choose about its signer, checked."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True, hide_input_in_errors=True)
-
+    kubernetes: Annotated[
+        Cluster | None,
+        Setting("in-cluster|KUBECONFIG", "Cluster whose ByokKeys and SigningRecipes are served to its own callers."),
+    ] = None
     manifests: Annotated[
-        Folder, Setting("FOLDER", "Manifests of ByokKeys, SigningRecipes and Namespaces; watched for changes.")
-    ]
+        Folder | None,
+        Setting("FOLDER", "Without a cluster: manifests of ByokKeys, SigningRecipes and Namespaces, watched."),
+    ] = None
     presets: Annotated[
-        Folder | None, Setting("FOLDER", "Manifests of the preset recipes, read into the presets namespace.")
+        Folder | None,
+        Setting("FOLDER", "Without a cluster: manifests of the preset recipes, read into the presets namespace."),
     ] = None
-    presets_namespace: Annotated[
-        Namespace, Setting("NAMESPACE", "Where parents of recipes are looked for first; its names are reserved.")
-    ] = "byok-system"
-    managed_key: Annotated[
-        Name | None,
-        Setting("NAMESPACE/NAME", "ByokKey behind recipes with kmsMode managed; without it they cannot sign."),
-    ] = None
-    installation: Annotated[
-        Installation,
-        Setting(
-            "NAME", "This installation's name in external ids, byok:NAME:<namespace>/<key>; unique to the cluster."
-        ),
-    ]
-    required_terms: Annotated[
-        Terms | None,
-        Setting("TERMS", "Terms that each ByokKey must acknowledge, as its acknowledgement.terms; unset: none."),
-    ] = None
-
     listen: Annotated[
         ListenAddress,
         Setting("ADDRESS", "Where gRPC is served: HOST:PORT with TLS, or unix:/PATH in plaintext."),
@@ -105,9 +89,9 @@ class Settings(BaseModel):
     ] = 6
 
     token_issuer: Annotated[
-        Annotated[str, Field(min_length=1, max_length=1024)],
-        Setting("ISSUER", "Issuer of the callers' ServiceAccount tokens, compared exactly."),
-    ]
+        Annotated[str, Field(min_length=1, max_length=1024)] | None,
+        Setting("ISSUER", "Issuer of the callers' ServiceAccount tokens, compared exactly; the cluster names its own."),
+    ] = None
     token_audience: Annotated[
         Annotated[str, Field(min_length=1, max_length=256)], Setting("AUDIENCE", "Audience that a token must name.")
     ] = "byok-signer"  # noqa: S105 - an audience is a public name
@@ -169,8 +153,15 @@ class Settings(BaseModel):
             refuse("--tls-cert-file and --tls-key-file with a TCP --listen; plaintext is for unix:/PATH only")
         if isinstance(self.listen, UnixSocket) and pair != (None, None):
             refuse("no --tls-cert-file and --tls-key-file with --listen unix:/PATH")
-        if (self.token_jwks_file is None) == (self.token_jwks_url is None):
-            refuse("exactly one of --token-jwks-file and --token-jwks-url")
+        if (self.kubernetes is None) == (self.manifests is None):
+            refuse("exactly one of --kubernetes and --manifests")
+        if self.kubernetes is not None and self.presets is not None:
+            refuse("--presets only with --manifests; in a cluster the operator applies presets")
+        sources = [source for source in (self.token_jwks_file, self.token_jwks_url) if source is not None]
+        if self.manifests is not None and (self.token_issuer is None or len(sources) != 1):
+            refuse("--token-issuer and exactly one of --token-jwks-file and --token-jwks-url with --manifests")
+        if self.kubernetes is not None and (self.token_issuer is not None or sources):
+            refuse("no --token-issuer, --token-jwks-file and --token-jwks-url with --kubernetes, which has its own")
         if self.token_jwks_ca_file is not None and self.token_jwks_url is None:
             refuse("--token-jwks-ca-file only together with --token-jwks-url")
         return self
