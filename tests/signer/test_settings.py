@@ -168,7 +168,7 @@ MISFITS = [
     ({"manifests": None}, "exactly one of --kubernetes and --manifests"),
     ({"kubernetes": "in-cluster"}, "exactly one of --kubernetes and --manifests"),
     ({"manifests": None, "kubernetes": "in-cluster"}, "no --token-issuer"),
-    ({"manifests": None, "kubernetes": "in-cluster", "presets": "/tmp"}, "--presets only with --manifests"),
+    ({"manifests": None, "kubernetes": "in-cluster", "presets": "/etc"}, "--presets only with --manifests"),
     ({"manifests": None, "kubernetes": "/nowhere"}, "'in-cluster' or a kubeconfig file"),
 ]
 
