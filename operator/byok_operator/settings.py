@@ -3,20 +3,18 @@
 from pathlib import Path
 from typing import Annotated, Self
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
+from byok_service.installation import InstallationSettings
 from byok_service.setting_types import (
     File,
     Folder,
     Host,
     HttpAddress,
-    Installation,
     LogLevel,
-    Name,
     Namespace,
     Setting,
     TcpAddress,
-    Terms,
     refuse,
 )
 from byok_service.settings import Program
@@ -34,16 +32,8 @@ def _addresses(value: object) -> object:
     return tuple(part.strip() for part in value.split(",")) if isinstance(value, str) else value
 
 
-def _sha256(value: str) -> str:
-    if len(value) != 64 or set(value) - set("0123456789abcdef"):  # noqa: PLR2004 - hexadecimal digits of a SHA-256
-        refuse("a SHA-256 as 64 lower-case hexadecimal digits")
-    return value
-
-
-class Settings(BaseModel):
+class Settings(InstallationSettings):
     """Everything that an installation can choose about its operator, checked."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True, hide_input_in_errors=True)
 
     kubernetes: Annotated[
         Annotated[str, AfterValidator(_source)],
@@ -73,31 +63,6 @@ class Settings(BaseModel):
     managed_key_file: Annotated[
         File | None, Setting("FILE", "Manifest of the managed key, applied into the release namespace.")
     ] = None
-
-    installation: Annotated[
-        Installation, Setting("NAME", "This installation's name in external ids; the same as the signer's.")
-    ]
-    presets_namespace: Annotated[
-        Namespace, Setting("NAMESPACE", "Where parents of recipes are looked for first; its names are reserved.")
-    ] = "byok-system"
-    managed_key: Annotated[
-        Name | None,
-        Setting("NAMESPACE/NAME", "ByokKey behind recipes with kmsMode managed; without it they cannot sign."),
-    ] = None
-    required_terms: Annotated[
-        Terms | None,
-        Setting("TERMS", "Terms that each ByokKey must acknowledge, as its acknowledgement.terms; unset: none."),
-    ] = None
-    required_terms_sha256: Annotated[
-        Annotated[str, AfterValidator(_sha256)] | None,
-        Setting("SHA256", "SHA-256 of those terms' text, to be acknowledged as acknowledgement.termsSHA256."),
-    ] = None
-    key_ownership: Annotated[
-        File | None, Setting("FILE", "YAML of namespaces and the key ARNs that each may claim; where set, it decides.")
-    ] = None
-    require_external_id: Annotated[
-        bool, Setting("true|false", "Refuse keys that are used without a role, so without an external id.")
-    ] = False
 
     workers: Annotated[
         Annotated[int, Field(ge=1, le=256)], Setting("COUNT", "Objects that are reconciled at once.")

@@ -52,7 +52,7 @@ def test_the_environment_spells_settings_with_its_own_prefix(required: dict[str,
         ("--signers", "", "expected a value"),
         ("--signer-ca-file", "/nowhere", "a file that exists"),
         ("--namespace", "Not_A_Label", "a DNS label"),
-        ("--required-terms-sha256", "ab", "64 lower-case hexadecimal digits"),
+        ("--required-terms-sha256", "ab", "SHA-256"),
         ("--required-terms-sha256", "a" * 64, "only together with --required-terms"),
         ("--workers", "0", "greater than or equal to 1"),
         ("--probes", "1000", "less than or equal to 256"),
@@ -77,9 +77,9 @@ def test_what_is_required_is_said_all_at_once() -> None:
     with pytest.raises(SettingsError) as refused:
         _read({})
     assert [line.partition(" ")[0] for line in refused.value.lines] == [
+        "--installation",
         "--namespace",
         "--signers",
         "--signer-ca-file",
         "--signer-token-file",
-        "--installation",
     ]
