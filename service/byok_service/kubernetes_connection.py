@@ -1,0 +1,266 @@
+"""Authenticated requests to one API server, through the official client's loaders and its HTTP layer.
+
+Importing this takes over a second and 20 MB, so `byok_service.kubernetes` does so only to connect.
+"""
+
+import asyncio
+import errno
+import json
+import logging
+import ssl
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import yaml
+from kubernetes.aio.client import Configuration
+from kubernetes.aio.client.rest import RESTClientObject
+from kubernetes.aio.config import ConfigException, load_incluster_config, load_kube_config
+
+from byok_service.kubernetes_errors import (
+    UNAUTHORIZED,
+    ApiError,
+    ApiUnavailable,
+    SourceError,
+    error_of,
+)
+from byok_service.kubernetes_resources import Request
+
+_LOG = logging.getLogger(__name__)
+IN_CLUSTER = "in-cluster"
+"""The source of a pod: its ServiceAccount's token and the CA certificate beside it."""
+
+_REFRESH_SECONDS = 60.0
+"""A token is read again after this time: the kubelet renews a projected one when 80 % of its life are over."""
+_RETRY_SECONDS = 5.0
+"""Credentials that were not taken, or could not be read, are read again at most this often."""
+_LOAD_TIMEOUT = 30.0
+"""Seconds for an exec plugin."""
+_KUBECONFIG_LIMIT = 1024 * 1024
+_TOKEN_LIMIT = 64 * 1024
+_ERROR_LIMIT = 64 * 1024
+"""Bytes of an error's body."""
+_SUCCESS = range(200, 300)
+
+
+class Connection:
+    """Requests to one API server, with credentials that are read again as they change."""
+
+    @classmethod
+    async def open(cls, source: str) -> "Connection":
+        """Read `in-cluster`, or the kubeconfig at a path; SourceError if that cannot be used."""
+        credentials = _Credentials(source)
+        await credentials.load()
+        return cls(credentials)
+
+    def __init__(self, credentials: "_Credentials") -> None:
+        self._credentials = credentials
+        configuration = credentials.configuration
+        configuration.client_session_kwargs = {
+            "cookie_jar": aiohttp.DummyCookieJar(),
+            "middlewares": (_refuse_redirects,),
+        }
+        try:
+            self._rest = RESTClientObject(configuration)
+        except (OSError, ValueError) as error:  # SSLError is an OSError
+            raise credentials.unusable(error) from None
+
+    async def close(self) -> None:
+        """Close all connections."""
+        await self._rest.close()
+
+    @asynccontextmanager
+    async def send(self, request: Request, timeout: aiohttp.ClientTimeout) -> AsyncIterator[aiohttp.ClientResponse]:  # noqa: ASYNC109 - aiohttp's, with its parts
+        """Send a request and give its answer, the body unread; ApiError or ApiUnavailable for all but 2xx.
+
+        What goes wrong while the body is read becomes ApiUnavailable too.
+        """
+        try:
+            response = await self._answer(request, timeout)
+            try:
+                yield response
+            finally:
+                # What was not read to its end is closed, so that nobody else gets the rest of it.
+                response.release() if response.content.at_eof() else response.close()
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise ApiUnavailable(f"the API server at {self._credentials.host} {_trouble(error)}") from error
+
+    async def _answer(self, request: Request, limits: aiohttp.ClientTimeout) -> aiohttp.ClientResponse:
+        token = await self._credentials.token()
+        response = await self._try(request, limits, token)
+        if response.status == UNAUTHORIZED:
+            newer = await self._credentials.newer_than(token)
+            if newer != token:
+                response.close()
+                response = await self._try(request, limits, newer)
+        if response.status in _SUCCESS:
+            return response
+        try:
+            raise await _refusal(response)
+        finally:
+            response.close()
+
+    async def _try(self, request: Request, limits: aiohttp.ClientTimeout, token: str | None) -> aiohttp.ClientResponse:
+        # Not compressed: it is the same data centre, and CPU is dearer than bytes there.
+        headers = {
+            "Accept": "application/json, */*",
+            "Accept-Encoding": "identity",
+            "Content-Type": request.content_type,
+            "User-Agent": "byok",
+        }
+        if token is not None:
+            headers["Authorization"] = token
+        answer = await self._rest.request(  # type: ignore[no-untyped-call]  # the client is not annotated
+            request.method,
+            f"{self._credentials.host}{request.path}",
+            headers=headers,
+            body=request.body,
+            _request_timeout=limits,
+        )
+        response: aiohttp.ClientResponse = answer.response
+        return response
+
+
+class _Credentials:
+    """What the loaders of the official client find at `source`, found again every minute and after a 401."""
+
+    def __init__(self, source: str) -> None:
+        self._source = source
+        self.configuration = Configuration()
+        self._loader: Any = None  # of no type: the client has no stubs
+        self._loaded_at = 0.0
+        self._tried_at = 0.0
+        self._lock = asyncio.Lock()
+        # Its messages quote what plugins print.
+        logging.getLogger("kubernetes.aio.config.kube_config").disabled = True
+
+    @property
+    def host(self) -> str:
+        host: str = self.configuration.host
+        return host
+
+    async def token(self) -> str | None:
+        """Give the Authorization header, if there is one; an old one where no new one can be had."""
+        if time.monotonic() - self._loaded_at >= _REFRESH_SECONDS:
+            await self._reload(fresh=False)
+        return self._current()
+
+    async def newer_than(self, token: str | None) -> str | None:
+        """Give the Authorization header after `token` met a 401: read again, unless others did so meanwhile."""
+        if self._current() == token:
+            await self._reload(fresh=True)
+        return self._current()
+
+    def _current(self) -> str | None:
+        token: str | None = self.configuration.api_key.get("BearerToken")
+        return token
+
+    async def load(self) -> None:
+        """Read the credentials; SourceError if they cannot be used."""
+        self._tried_at = time.monotonic()
+        try:
+            async with asyncio.timeout(_LOAD_TIMEOUT):
+                await self._load()
+        except (
+            ConfigException,
+            yaml.YAMLError,
+            OSError,
+            TimeoutError,
+            ValueError,
+            TypeError,
+            KeyError,
+            AttributeError,
+        ) as error:
+            # The loader lets some of these out of a kubeconfig that is none.
+            raise self.unusable(error) from None
+        self._loaded_at = self._tried_at
+
+    async def _load(self) -> None:
+        if self._source == IN_CLUSTER:
+            load_incluster_config(  # type: ignore[no-untyped-call]  # the client is not annotated
+                client_configuration=self.configuration, try_refresh_token=False
+            )
+        elif self._loader is not None:
+            await self._loader.load_and_set(self.configuration)
+        else:
+            if (await asyncio.to_thread(Path(self._source).stat)).st_size > _KUBECONFIG_LIMIT:
+                raise ValueError("it is too large")
+            self._loader = await load_kube_config(  # type: ignore[no-untyped-call]  # the client is not annotated
+                config_file=self._source, client_configuration=self.configuration, persist_config=False
+            )
+        token = self._current()
+        if token is not None:
+            # Files end in a newline, which no header may hold.
+            self.configuration.api_key["BearerToken"] = _header_of(token)
+        elif not self.configuration.cert_file:
+            # An exec plugin that fails does not stop the loader.
+            raise PermissionError(errno.EACCES, "it gives neither token nor client certificate")
+
+    async def _reload(self, *, fresh: bool) -> None:
+        """Load again; `fresh`: also what a plugin said is still valid."""
+        async with self._lock:
+            if time.monotonic() - self._tried_at < _RETRY_SECONDS:
+                return
+            if fresh:
+                self._loader = None
+            try:
+                await self.load()
+            except SourceError as error:
+                _LOG.warning("credentials for the API server could not be read again", extra={"cause": str(error)})
+
+    def unusable(self, error: BaseException) -> SourceError:
+        """Say that the source cannot be used, without what the loader says: that may quote a whole user with token."""
+        if self._source == IN_CLUSTER:
+            what = "this process has no usable ServiceAccount: run it in a pod, or name a kubeconfig"
+        else:
+            what = f"{self._source}: no usable kubeconfig; try kubectl --kubeconfig {self._source} get --raw /version"
+        return SourceError(f"{what} ({_trouble(error)})")
+
+
+async def _refuse_redirects(
+    request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
+) -> aiohttp.ClientResponse:
+    # An API server sends none, and a body may hold somebody's token.
+    response = await handler(request)
+    if response.status // 100 == 3:  # noqa: PLR2004 - HTTP's redirections
+        response.close()
+        raise aiohttp.ClientPayloadError(f"answered {response.status}, a redirection")
+    return response
+
+
+def _header_of(token: str) -> str:
+    text = token.strip()
+    if not text.isascii() or not text.isprintable() or len(text) > _TOKEN_LIMIT:
+        raise ValueError("the token is no text that fits into a header")
+    return text
+
+
+def _trouble(error: BaseException) -> str:
+    match error:
+        case TimeoutError():
+            return "did not answer in time"
+        case ssl.SSLError():
+            return f"TLS: {error.reason or type(error).__name__}"
+        case OSError() if error.strerror:
+            return f"cannot be used: {error.strerror}"
+        case aiohttp.ClientPayloadError():
+            return f"broke off: {error}"
+        case _:
+            return f"cannot be used: {type(error).__name__}"
+
+
+async def _refusal(response: aiohttp.ClientResponse) -> ApiError | ApiUnavailable:
+    body = await response.content.read(_ERROR_LIMIT)
+    try:
+        document = json.loads(body)
+    except (ValueError, RecursionError):
+        document = None
+    wait = response.headers.get("Retry-After", "")
+    return error_of(
+        response.status,
+        document if isinstance(document, dict) else {},
+        retry_after=float(wait) if wait.isascii() and wait.isdigit() else None,
+    )
