@@ -315,6 +315,16 @@ class Reason(Enum):
         "The client's settings are missing or wrong.",
         "Set what the message names.",
     )
+    ObjectNotFound = _row(
+        StatusCode.NOT_FOUND,
+        "The cluster has no object of that name.",
+        "Check namespace and name.",
+    )
+    ClusterRefused = _row(
+        StatusCode.PERMISSION_DENIED,
+        "The API server refused what was asked of it.",
+        "Check your rights (kubectl auth can-i) and what the message names.",
+    )
     MetadataMissing = _row(
         StatusCode.INVALID_ARGUMENT,
         "A required assertion has no value, and none can be derived.",

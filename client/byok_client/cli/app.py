@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import typer
 
-from byok_client.cli.commands import auditor, key, media, plugins, recipe
+from byok_client.cli.commands import auditor, cluster, key, media, plugins, recipe
 from byok_client.cli.commands.help import as_is, group
 from byok_client.cli.exits import MEANINGS, Exit
 from byok_client.cli.output import Format, print_error
@@ -23,6 +23,7 @@ def build() -> typer.Typer:
     """Make the tree of commands; those of extras are looked up by name and loaded when they run."""
     app = group(name="byokctl", help=_HELP, epilog=_EXIT_CODES)
     media.add_to(app)
+    cluster.add_to(app)
     app.add_typer(recipe.app)
     app.add_typer(key.app)
     app.add_typer(auditor.app)

@@ -51,6 +51,14 @@ class _Chain:
         self.facts.append(_facts(self.chain, source, subject))
 
 
+def lint_chain(
+    pem: str, source: str, subject: str, now: datetime
+) -> tuple[Sequence[Problem], Sequence[Mapping[str, Any]]]:
+    """Hold a chain against the certificate profile; `subject` is the object that it is for."""
+    linted = _Chain(pem, source, subject, now)
+    return linted.problems, linted.facts
+
+
 def _facts(chain: CertificateChain, source: str, subject: str) -> Mapping[str, Any]:
     return {
         "source": source,

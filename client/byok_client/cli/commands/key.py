@@ -1,14 +1,26 @@
-"""`byokctl key`: proving that a key can be used, and checking its manifest and certificate."""
+"""`byokctl key`: proving that a key can be used, its policies, its certificate."""
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from byok_client.cli.commands.extras import from_extra
 from byok_client.cli.commands.help import examples, group
 from byok_client.cli.output import Format, FormatOption, answer
 
-app = group(name="key", help="Prove that a key can be used, and check its certificate.")
+app = group(name="key", help="Prove that a key can be used, write its policies, see to its certificate.")
+certificate = group(name="certificate", help="Register certificates.")
+app.add_typer(certificate)
+
+
+class PolicyForm(StrEnum):
+    """How policies are written."""
+
+    JSON = "json"
+    CLI = "cli"
+    TERRAFORM = "terraform"
 
 
 @app.command(
@@ -53,3 +65,51 @@ def lint(
     from byok_client.cli import keys  # noqa: PLC0415 - loaded when it runs
 
     answer(lambda: keys.lint(file, namespace), output_format)
+
+
+@app.command(
+    epilog=examples(
+        "byokctl key policy brand-keys/brand --signer-role arn:aws:iam::111122223333:role/byok-signer",
+        "byokctl key policy brand-keys/brand -f brand.yaml --signer-role ARN --as terraform",
+    )
+)
+def policy(  # noqa: PLR0913 - typer makes an option of each parameter
+    key: Annotated[str, typer.Argument(help="ByokKey: namespace/name.")],
+    *,
+    signer_role: Annotated[
+        str, typer.Option("--signer-role", metavar="ARN", help="The signer's own role; the platform team knows it.")
+    ],
+    file: Annotated[
+        Path | None, typer.Option("--filename", "-f", help="Manifest that holds the key; else the cluster's is read.")
+    ] = None,
+    installation: Annotated[
+        str | None, typer.Option("--installation", help="The installation's name, if the key assumes a role.")
+    ] = None,
+    form: Annotated[PolicyForm, typer.Option("--as", help="How they are written.")] = PolicyForm.JSON,
+    output_format: FormatOption = Format.TEXT,
+) -> None:
+    """Print what the signer must be allowed: the key policy's statements, and the trust policy of the key's role."""
+    if file is None:
+        from_extra("cli", "reading keys of a cluster", _import_cluster)
+    from byok_client.cli import policies  # noqa: PLC0415 - loaded when it runs
+
+    wanted = policies.Wanted(key, file, signer_role, installation, form.value)
+    answer(lambda: policies.policy(wanted), output_format)
+
+
+@certificate.command("set", epilog=examples("byokctl key certificate set brand-keys/brand chain.pem"))
+def set_(
+    key: Annotated[str, typer.Argument(help="ByokKey: namespace/name.")],
+    chain: Annotated[Path, typer.Argument(help="Certificate chain in PEM, leaf first.")],
+    *,
+    output_format: FormatOption = Format.TEXT,
+) -> None:
+    """Check a certificate chain by name of each rule, and register it with a key of the cluster if it is good."""
+    from_extra("cli", "changing keys of a cluster", _import_cluster)
+    from byok_client.cli import registering  # noqa: PLC0415 - loaded when it runs
+
+    answer(lambda: registering.register(key, chain), output_format)
+
+
+def _import_cluster() -> None:
+    from byok_client.cli import cluster  # noqa: F401, PLC0415 - to see whether it can be

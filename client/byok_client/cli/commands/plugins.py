@@ -4,8 +4,9 @@ from importlib.metadata import EntryPoint, entry_points
 
 import typer
 
+from byok_client.cli.commands.extras import from_extra
 from byok_client.cli.exits import Exit
-from byok_client.cli.output import Format, print_error, unless_refused
+from byok_client.cli.output import Format, unless_refused
 
 GROUP = "byokctl.commands"
 
@@ -23,19 +24,8 @@ def add_to(app: typer.Typer) -> None:
 def _add(app: typer.Typer, entry: EntryPoint) -> None:
     @app.command(entry.name, help=_HELP.get(entry.name), context_settings=_PASS_ON)
     def run(context: typer.Context) -> None:
-        command = typer.main.get_command(_load(entry))
+        command = typer.main.get_command(from_extra(entry.name, entry.name, entry.load))
         status = unless_refused(
             lambda: command.main(context.args, prog_name=context.command_path, standalone_mode=False), Format.TEXT
         )
         raise typer.Exit(status or Exit.OK)
-
-
-def _load(entry: EntryPoint) -> typer.Typer:
-    try:
-        loaded: typer.Typer = entry.load()
-    except ModuleNotFoundError as error:
-        missing = f"{entry.name} needs the module {error.name}, which is not installed"
-        remedy = f"Install the extra: pip install 'byok-operator[{entry.name}]'"
-        print_error({"reason": "ExtraMissing", "message": missing, "remedy": remedy}, Format.TEXT)
-        raise typer.Exit(Exit.USAGE) from None
-    return loaded
