@@ -1,89 +1,118 @@
-"""What an installation puts into a cluster before anything of it runs: CRDs, RBAC, admission policies.
+"""What an installation puts into a cluster, put there as the chart will: CRDs, roles, admission policies.
 
-The manifests are the chart's own (`charts/byok-operator/manifests`), with names to be filled in.
+The manifests are the chart's own, with placeholders such as `$(NAMESPACE)`; this module fills them in.
 """
 
 import re
-from collections.abc import Iterator
+import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
 
 import yaml
 
-from byok_api.presets import RESERVED_NAMES
-from byok_api.references import NAME_PATTERN, NAMESPACE_PATTERN, ObjectName
+from byok_api.references import ObjectName
+from tests.testenv.control_plane import ControlPlane
+from tests.testenv.modules import TestenvError
 
-_ROOT: Final = Path(__file__).parents[2]
-CRDS: Final = _ROOT / "crds"
-MANIFESTS: Final = _ROOT / "charts" / "byok-operator" / "manifests"
-_PLACEHOLDER: Final = re.compile(r"\$\(([A-Z_]+)\)")
-_NAME: Final = re.compile(NAME_PATTERN)
-_NAMESPACE: Final = re.compile(NAMESPACE_PATTERN)
+_CHECKOUT = Path(__file__).parents[2]
+_CRDS = _CHECKOUT / "crds"
+_MANIFESTS = _CHECKOUT / "charts" / "byok-operator" / "manifests"
+_LIMIT = 30.0
+_INTERVAL = 0.1
+PRESETS = _CHECKOUT / "charts" / "byok-operator" / "presets"
 
 
 @dataclass(frozen=True)
 class Installation:
-    """The names that are filled in; ValueError for one that no object could have."""
+    """What an installation decides about its manifests."""
 
     namespace: str = "byok-system"
-    signer: str = "byok-signer"
     operator: str = "byok-operator"
-    presets: frozenset[str] = RESERVED_NAMES
+    signer: str = "byok-signer"
+    preset_names: tuple[str, ...] = ()
     managed_key: ObjectName | None = None
 
-    def __post_init__(self) -> None:
-        key = self.managed_key
-        names = (self.signer, self.operator, *self.presets, *((key.name,) if key else ()))
-        namespaces = (self.namespace, *((key.namespace,) if key else ()))
-        wrong = [name for name in names if not _NAME.fullmatch(name)]
-        wrong += [name for name in namespaces if not _NAMESPACE.fullmatch(name)]
-        if wrong:
-            raise ValueError(f"{', '.join(map(repr, wrong))}: no object can be called that")
+    @property
+    def operator_account(self) -> ObjectName:
+        """ServiceAccount of the operator."""
+        return ObjectName(self.namespace, self.operator)
 
     @property
-    def values(self) -> dict[str, str]:
-        """Text by placeholder. A list is one in CEL and in YAML."""
-        return {
+    def signer_account(self) -> ObjectName:
+        """ServiceAccount of the signer."""
+        return ObjectName(self.namespace, self.signer)
+
+    def documents(self, folder: Path) -> list[dict[str, object]]:
+        """Fill in the manifests of a folder; TestenvError for a placeholder that this module does not know."""
+        documents: list[dict[str, object]] = []
+        # acknowledgement.yaml comes last: when that policy is in force, so are the others.
+        for path in sorted(folder.glob("*.yaml"), reverse=True):
+            if self._has(path.name):
+                documents += [document for document in yaml.safe_load_all(self._render(path)) if document]
+        return documents
+
+    def _has(self, file: str) -> bool:
+        if file == "operator-managed-key.yaml":
+            return self.managed_key is not None and self.managed_key.namespace == self.namespace
+        return file != "operator-presets.yaml" or bool(self.preset_names)
+
+    def _render(self, path: Path) -> str:
+        values = {
             "NAMESPACE": self.namespace,
-            "SIGNER": self.signer,
             "OPERATOR": self.operator,
-            "PRESET_NAMES": "[" + ", ".join(f"'{name}'" for name in sorted(self.presets)) + "]",
+            "SIGNER": self.signer,
+            # A list in YAML's flow style and in CEL alike.
+            "PRESET_NAMES": f"[{', '.join(repr(name) for name in self.preset_names)}]",
             "MANAGED_KEY_NAMESPACE": self.managed_key.namespace if self.managed_key else "",
             "MANAGED_KEY_NAME": self.managed_key.name if self.managed_key else "",
         }
 
-    def holds(self, file: Path) -> bool:
-        """Say whether a file of manifests is for this installation; one that is not may not be rendered."""
-        if file.name == "operator-presets.yaml":
-            return bool(self.presets)
-        if file.name == "operator-managed-key.yaml":
-            return self.managed_key is not None and self.managed_key.namespace == self.namespace
-        return True
+        def value(match: re.Match[str]) -> str:
+            if match[1] not in values:
+                raise TestenvError(f"{path}: {match[0]} is no placeholder that {__name__} fills in")
+            return values[match[1]]
+
+        return re.sub(r"\$\(([A-Z_]+)\)", value, path.read_text())
 
 
-def rendered(installation: Installation, folder: str) -> list[dict[str, Any]]:
-    """Render the manifests in `rbac` or `admission`, in order of their files; KeyError for an unknown placeholder."""
-    files = sorted((MANIFESTS / folder).glob("*.yaml"))
-    return [each for file in files if installation.holds(file) for each in _documents(file, installation.values)]
+def shipped_presets() -> tuple[str, ...]:
+    """Names of the preset recipes."""
+    return tuple(yaml.safe_load(path.read_text())["metadata"]["name"] for path in sorted(PRESETS.glob("*.yaml")))
 
 
-def definitions() -> list[dict[str, Any]]:
-    """Read the CustomResourceDefinitions."""
-    return [each for file in sorted(CRDS.glob("*.yaml")) for each in _documents(file, {})]
+def install_crds(plane: ControlPlane) -> None:
+    """Apply both kinds and wait until they are served."""
+    plane.kubectl("apply", "--server-side", "-f", str(_CRDS))
+    plane.kubectl("wait", "--for=condition=Established", "--timeout=30s", "-f", str(_CRDS))
 
 
-def manifests(installation: Installation) -> list[dict[str, Any]]:
-    """List all that an installation applies: its namespace, CRDs, RBAC, admission policies."""
+def install(plane: ControlPlane, installation: Installation) -> None:
+    """Apply CRDs, release namespace, roles and admission policies, and wait until all are in force."""
+    install_crds(plane)
     namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": installation.namespace}}
-    return [
-        namespace,
-        *definitions(),
-        *rendered(installation, "rbac"),
-        *rendered(installation, "admission"),
-    ]
+    rbac = installation.documents(_MANIFESTS / "rbac")
+    plane.kubectl.apply(namespace, *rbac, *installation.documents(_MANIFESTS / "admission"))
+    _wait_for_policies(plane)
 
 
-def _documents(file: Path, values: dict[str, str]) -> Iterator[dict[str, Any]]:
-    text = _PLACEHOLDER.sub(lambda found: values[found[1]], file.read_text())
-    yield from (document for document in yaml.safe_load_all(text) if document)
+def _wait_for_policies(plane: ControlPlane) -> None:
+    # The API server looks for new policies about once a second. This key breaks the last one that was applied.
+    key = {
+        "apiVersion": "byok.dev/v1alpha1",
+        "kind": "ByokKey",
+        "metadata": {"name": "policies-in-force", "namespace": "default"},
+        "spec": {
+            "aws": {"keyArn": "arn:aws:kms:eu-central-1:111122223333:key/0"},
+            "acknowledgement": {"acceptedBy": "somebody-else", "terms": "none", "acceptedAt": "2026-01-01T00:00:00Z"},
+        },
+    }
+    deadline = time.monotonic() + _LIMIT
+    while True:
+        tried = plane.kubectl.attempt("create", "--dry-run=server", "-f", "-", stdin=yaml.safe_dump(key))
+        if "ValidatingAdmissionPolicy" in tried.err:
+            return
+        if time.monotonic() > deadline:
+            raise TestenvError(
+                f"the admission policies are not in force after {_LIMIT:.0f} s: {tried.err or tried.out}"
+            )
+        time.sleep(_INTERVAL)

@@ -1,0 +1,69 @@
+"""The cluster tier: a real control plane, without nodes. Nothing of it is faked; KMS, where it is needed, is emulated.
+
+The programs are found or built before the first test, whose time limit a build would break.
+"""
+
+import os
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.testenv.binaries import Binaries, control_plane_binaries, say_on_stderr
+from tests.testenv.control_plane import ControlPlane, running_control_plane
+from tests.testenv.installed import Installation, install, shipped_presets
+from tests.testenv.kubectl import Kubectl
+from tests.testenv.modules import TestenvError
+from tests.testenv.processes import Processes
+
+_HERE = Path(__file__).parent
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    if session.config.option.collectonly or not any(_HERE in item.path.parents for item in session.items):
+        return
+    capture = session.config.pluginmanager.getplugin("capturemanager")
+    try:
+        with capture.global_and_fixture_disabled():
+            control_plane_binaries(os.environ, say_on_stderr)
+    except TestenvError as error:
+        raise pytest.UsageError(f"tests/cluster: {error}; make test-fast leaves this tier out") from None
+
+
+@pytest.fixture(scope="session")
+def binaries() -> Binaries:
+    return control_plane_binaries(os.environ, say_on_stderr)
+
+
+@pytest.fixture(scope="session")
+def installation() -> Installation:
+    """What `control_plane` has been given."""
+    return Installation(preset_names=shipped_presets())
+
+
+@pytest.fixture(scope="session")
+def control_plane(
+    binaries: Binaries, installation: Installation, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[ControlPlane]:
+    """A control plane with CRDs, roles and admission policies, but neither signer nor operator."""
+    folder = tmp_path_factory.mktemp("control-plane")
+    with Processes() as processes, running_control_plane(folder, binaries, processes) as plane:
+        install(plane, installation)
+        yield plane
+
+
+@pytest.fixture(scope="session")
+def kubectl(control_plane: ControlPlane) -> Kubectl:
+    """The cluster's administrator."""
+    return control_plane.kubectl
+
+
+@pytest.fixture
+def namespace(control_plane: ControlPlane) -> Iterator[str]:
+    """A namespace of the test's own."""
+    name = f"test-{secrets.token_hex(4)}"
+    body = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}
+    control_plane.api.request("POST", "/api/v1/namespaces", body)
+    yield name
+    control_plane.api.request("DELETE", f"/api/v1/namespaces/{name}")
