@@ -32,10 +32,11 @@ from benchmarks.stand_in import ACCOUNT, Conduct
 from byok_api import signatures
 from byok_api.audit import Attempt, AuditEvent, AuditId, Kind, Outcome
 from byok_api.signer.v1 import signer_pb2 as pb
+from byok_signer.access import OwnNamespaceAccess
 from byok_signer.answers import signed_response
 from byok_signer.audit import FileAuditSink
 from byok_signer.authentication import Caller, JwtAuthenticator
-from byok_signer.authorization import authorize
+from byok_signer.authorization import authorize, right_to_sign
 from byok_signer.breaker import Breaker
 from byok_signer.entries import Catalogue, SigningEntry
 from byok_signer.flights import Flights, Made
@@ -193,8 +194,13 @@ _ORDER = [
 
 
 def _authorize_twice(catalogue: Catalogue, caller: Caller) -> None:
-    authorize(catalogue, caller, "photo")
-    authorize(catalogue, caller, "photo")
+    access = OwnNamespaceAccess()
+    for _ in range(2):
+        reference, right = right_to_sign(caller, "photo")
+        if right.name is None:
+            raise AssertionError("a recipe has a name")
+        allowed = access.recall(caller, right).allowed
+        authorize(catalogue, caller, right.name, reference.version, allowed=allowed)
 
 
 def _demand(handle: KeyHandle, caller: Caller) -> Demand:

@@ -56,4 +56,5 @@ def signed_response(signed: Signed) -> pb.SignClaimResponse:
         claim_sha256=claim.claim_sha256 if claim else "",
         audit_id=str(signed.audit_id),
         kms_request_id=answer.request_id,
+        decision_id=signed.decision_id,
     )

@@ -11,8 +11,10 @@ import json
 import re
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import cached_property
+from math import inf
 from typing import Any, Generic, Protocol, TypeVar
 
 import jwt
@@ -60,13 +62,33 @@ class Caller:
     pod: Pod | None
     """None where the token is bound to no pod, as TokenRequest can make it."""
     expires_at: datetime
+    groups: tuple[str, ...] = ()
+    """As the API server has them; none where it was not asked."""
+    extra: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    """More that the API server says of the caller, for whoever decides what it may do; sorted."""
+    credential: bytes = field(default=b"", repr=False, compare=False)
+    """SHA-256 of the token."""
+    confirmed_at: float = field(default=inf, compare=False)
+    """When the API server was asked about the token, by the monotonic clock; infinity where it was not."""
+
+    @cached_property
+    def fingerprint(self) -> bytes:
+        """Everything by which rights are decided, hashed."""
+        said = [self.username, self.uid, self.groups, self.extra]
+        return hashlib.sha256(json.dumps(said).encode()).digest()
 
 
 class Authenticator(Protocol):
     """Finds out who presents a token."""
 
     async def authenticate(self, token: str | None) -> Caller:
-        """Name the caller; Refusal TokenMissing, TokenInvalid, TokenExpired or IssuerUnavailable."""
+        """Name the caller.
+
+        Refusal TokenMissing, TokenInvalid, TokenExpired, IssuerUnavailable, ClusterUnavailable or CallerLimited.
+        """
+
+    def recall(self, caller: Caller) -> Caller | None:
+        """Give what is known of a caller by now, without waiting; None if that is too old, Refusal if it is gone."""
 
 
 class JwtAuthenticator:
@@ -104,11 +126,15 @@ class JwtAuthenticator:
             raise Refusal(*refused)
         return await self._check(token, digest)
 
+    def recall(self, caller: Caller) -> Caller:
+        """Give the caller back: whom a token names does not change."""
+        return caller
+
     async def _check(self, token: str, digest: bytes) -> Caller:
         jws, now = _read_jws(token), self._clock()
         try:
             # First, since it costs a tenth of a signature; the issuer vouches for it only with that.
-            caller = self._caller(jws.payload, now)
+            caller = self._caller(jws.payload, now, digest)
         except Refusal as refusal:
             self._remembered(digest, refusal, now)
             raise
@@ -137,7 +163,7 @@ class JwtAuthenticator:
             raise _invalid("it is signed with a key that its issuer does not have, or has withdrawn")
         return key
 
-    def _caller(self, payload: dict[str, Any], now: datetime) -> Caller:
+    def _caller(self, payload: dict[str, Any], now: datetime, digest: bytes) -> Caller:
         if payload.get("iss") != self._issuer:
             raise _invalid(f"its issuer is not {self._issuer}")
         audience = payload.get("aud")
@@ -150,7 +176,7 @@ class JwtAuthenticator:
             raise Refusal(
                 Reason.TokenExpired, f"the bearer token expired at {expires_at.isoformat()}; read the token file again"
             )
-        return _service_account(payload, expires_at)
+        return _service_account(payload, expires_at, digest)
 
 
 _Remembered = TypeVar("_Remembered")
@@ -216,7 +242,7 @@ def _is_signed(token: str, jws: _Jws, key: IssuerKey) -> bool:
         return False
 
 
-def _service_account(payload: dict[str, Any], expires_at: datetime) -> Caller:
+def _service_account(payload: dict[str, Any], expires_at: datetime, digest: bytes) -> Caller:
     subject = payload.get("sub")
     match = _SUBJECT.fullmatch(subject) if isinstance(subject, str) else None
     if match is None or len(match[2]) > NAME_LIMIT:
@@ -229,7 +255,7 @@ def _service_account(payload: dict[str, Any], expires_at: datetime) -> Caller:
     if account != name:
         raise _invalid("its kubernetes.io claim is of another ServiceAccount than its subject")
     pod = Pod(*_name_and_uid(bound["pod"], "pod")) if "pod" in bound else None
-    return Caller(match[0], namespace, name, uid, pod, expires_at)
+    return Caller(match[0], namespace, name, uid, pod, expires_at, credential=digest)
 
 
 def _name_and_uid(claim: object, kind: str) -> tuple[str, str]:

@@ -8,20 +8,26 @@ Nothing here knows gRPC. What is refused after authentication is recorded. The l
 import hashlib
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
+from dataclasses import replace
 
 from byok_api.byokkey import BareDigests
 from byok_api.errors import Reason, Refusal
+from byok_signer.access import Decision, Right
 from byok_signer.authentication import Caller
-from byok_signer.authorization import authorize
+from byok_signer.authorization import authorize, right_to_sign
 from byok_signer.bindings import KeyBindings
-from byok_signer.entries import SigningEntry
+from byok_signer.entries import Catalogue, SigningEntry
 from byok_signer.guard import CheckedClaim, check_claim, check_digest
 from byok_signer.kms.messages import Payload, payload_of_digest, payload_of_message
 from byok_signer.kms.port import KeyHandle
 from byok_signer.ports import Ports
-from byok_signer.recording import RefusalTrail, subject_of_admission
+from byok_signer.recording import RefusalTrail, SubjectFields, subject_of_admission
 from byok_signer.signing import Signing
 from byok_signer.work import Admission, Call, Identity, Signed, Work
+
+_STALE_RETRY_AFTER = 5.0
+_ASK_AGAIN_AFTER = 0.1
+"""Seconds."""
 
 _Checked = tuple[CheckedClaim | None, Payload]
 """What is to be signed; no claim for a bare digest."""
@@ -34,7 +40,10 @@ class Pipeline:
         self._ports = ports
         self._bindings = KeyBindings(ports.kms, clock=ports.clock)
         self._refusals = RefusalTrail(ports.audit)
-        self._signing = Signing(ports, self._refusals, lambda work: self._present(work.admission, work.expected_hash))
+        self._signing = Signing(ports, self._refusals, self._standing)
+
+    def _standing(self, work: Work) -> SigningEntry:
+        return self._present(work.admission, work.expected_hash).entry
 
     def seconds_left(self, caller: Caller) -> float:
         """Tell for how long a caller's token is good."""
@@ -51,14 +60,35 @@ class Pipeline:
     async def admit(self, call: Call, recipe: str) -> Admission:
         """Find out who calls and whether that caller may use `recipe`."""
         caller = await self.authenticate(call)
+        subject = SubjectFields(request_id=call.request_id, caller=caller.username, recipe=recipe)
+        async with self._refusals.recording(subject):
+            reference, right = right_to_sign(caller, recipe)
+            decision = await self._ports.access.check(caller, right)
+            subject["decision"] = decision.id or None
+            entry, catalogue = self._find(caller, right, reference.version, decision)
+            return Admission(call, caller, right, reference.version, decision, catalogue, entry)
+
+    def _find(
+        self, caller: Caller, right: Right, version: int | None, decision: Decision
+    ) -> tuple[SigningEntry, Catalogue]:
+        if right.name is None:
+            raise AssertionError("nobody signs under all recipes")
         catalogue = self._ports.catalogue()
-        try:
-            return Admission(call, caller, recipe, catalogue, authorize(catalogue, caller, recipe))
-        except Refusal as refusal:
-            await self._refusals.record(
-                refusal, {"request_id": call.request_id, "caller": caller.username, "recipe": recipe}
+        entry = authorize(catalogue, caller, right.name, version, allowed=decision.allowed)
+        self._check_confirmed(entry, caller, decision)
+        return entry, catalogue
+
+    def _check_confirmed(self, entry: SigningEntry, caller: Caller, decision: Decision) -> None:
+        confirmed_at = min(self._ports.catalogue_confirmed_at(), caller.confirmed_at, decision.at)
+        age, limit = self._ports.clock() - confirmed_at, entry.pin.stale_after
+        if age > limit:
+            raise Refusal(
+                Reason.CatalogueStale,
+                f"key {entry.key.name}: what the API server says of key, recipe and caller was last heard {age:.0f} s "
+                f"ago, and counts for {limit:.0f} s (spec.verification.staleAfter)",
+                retry_after=_STALE_RETRY_AFTER,
+                metadata={"key": str(entry.key.name)},
             )
-            raise
 
     async def check_usable(self, admission: Admission) -> SigningEntry:
         """Return the recipe if it could sign right now, as far as that can be told without KMS."""
@@ -102,26 +132,51 @@ class Pipeline:
         self, admission: Admission, expected_hash: str, check: Callable[[SigningEntry], _Checked]
     ) -> Signed:
         async with self.recording_refusals_of(admission):
-            entry, handle = await self._usable(admission, expected_hash)
-            claim, payload = check(entry)
-        identity = _identity(admission, entry, handle, payload, guarded=claim is not None)
-        return await self._signing.sign(Work(admission, entry, expected_hash, handle, claim, payload, identity))
+            admission, handle = await self._usable(admission, expected_hash)
+            claim, payload = check(admission.entry)
+        identity = _identity(admission, handle, payload, guarded=claim is not None)
+        work = Work(admission, admission.entry, expected_hash, handle, claim, payload, identity)
+        signed = await self._signing.sign(work)
+        return replace(signed, decision_id=admission.decision.id) if admission.decision.id else signed
 
-    async def _usable(self, admission: Admission, expected_hash: str) -> tuple[SigningEntry, KeyHandle]:
-        """Return recipe and key as they stand now, even if the admission was made, or KMS was asked, a while ago."""
-        entry = self._present(admission, expected_hash)
+    async def _usable(self, admission: Admission, expected_hash: str) -> tuple[Admission, KeyHandle]:
+        """Return caller, recipe and key as they stand now, even if the admission was made, or KMS was asked, before."""
+        admission = self._present(await self._renewed(admission), expected_hash)
         while True:
-            handle = await self._bindings.resolve(entry.pin, timeout=admission.call.remaining)
-            present = self._present(admission, expected_hash)
-            if present.pin == entry.pin:
-                return present, handle
-            entry = present
+            pin = admission.entry.pin
+            handle = await self._bindings.resolve(pin, timeout=admission.call.remaining)
+            admission = self._present(await self._renewed(admission), expected_hash)
+            if admission.entry.pin == pin:
+                return admission, handle
 
-    def _present(self, admission: Admission, expected_hash: str) -> SigningEntry:
-        catalogue, entry = self._ports.catalogue(), admission.entry
-        # One that has not changed would give the same answer.
-        if catalogue is not admission.catalogue:
-            entry = authorize(catalogue, admission.caller, admission.recipe)
+    async def _renewed(self, admission: Admission) -> Admission:
+        """Ask again who calls, and what that caller may do, where the answers have grown old."""
+        ports = self._ports
+        caller, right = admission.caller, admission.right
+        if ports.authenticator.recall(caller) is None:
+            caller = await ports.authenticator.authenticate(admission.call.token)
+        if ports.access.recall(caller, right) is None:
+            await ports.access.check(caller, right)
+        return admission if caller is admission.caller else replace(admission, caller=caller)
+
+    def _present(self, admission: Admission, expected_hash: str) -> Admission:
+        """Look at everything once more, without waiting for anything."""
+        ports = self._ports
+        caller = ports.authenticator.recall(admission.caller)
+        decision = None if caller is None else ports.access.recall(caller, admission.right)
+        if caller is None or decision is None:
+            raise Refusal(
+                Reason.ClusterUnavailable,
+                "the call waited so long that the API server must be asked about its caller again; call again",
+                retry_after=_ASK_AGAIN_AFTER,
+            )
+        entry, catalogue = admission.entry, ports.catalogue()
+        if catalogue is not admission.catalogue or decision is not admission.decision:
+            entry, catalogue = self._find(caller, admission.right, admission.version, decision)
+            admission = replace(admission, caller=caller, decision=decision, catalogue=catalogue, entry=entry)
+        else:
+            # Nothing has changed but the time.
+            self._check_confirmed(entry, caller, decision)
         if expected_hash != entry.recipe.hash:
             raise Refusal(
                 Reason.RecipeChanged,
@@ -129,21 +184,19 @@ class Pipeline:
                 "present one; fetch the recipe again and rebuild the manifest",
                 metadata={"recipe": str(entry.recipe.name), "recipe_hash": entry.recipe.hash},
             )
-        entry.key.check_valid_at(self._ports.now())
-        return entry
+        entry.key.check_valid_at(ports.now())
+        return admission
 
 
-def _identity(
-    admission: Admission, entry: SigningEntry, handle: KeyHandle, payload: Payload, *, guarded: bool
-) -> Identity:
-    name = entry.recipe.name
+def _identity(admission: Admission, handle: KeyHandle, payload: Payload, *, guarded: bool) -> Identity:
+    recipe = admission.entry.recipe
     # A digest is one of all that is signed already.
     signed = payload.data if payload.message_type == "DIGEST" else hashlib.sha256(payload.data).digest()
     return Identity(
         caller=admission.caller.username,
-        recipe_namespace=name.namespace,
-        recipe_name=name.name,
-        recipe_hash=entry.recipe.hash,
+        recipe_namespace=recipe.name.namespace,
+        recipe_name=recipe.name.name,
+        recipe_hash=recipe.hash,
         key_arn=handle.signing_arn.text,
         signed=signed,
         guarded=guarded,

@@ -1,9 +1,11 @@
 """What the signer's rules work with, put together by the process and by tests."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
+from math import inf
 
+from byok_signer.access import Access, OwnNamespaceAccess
 from byok_signer.audit import AuditSink
 from byok_signer.authentication import Authenticator
 from byok_signer.entries import Catalogue
@@ -25,3 +27,6 @@ class Ports:
     now: Callable[[], datetime]
     clock: Callable[[], float]
     """Seconds that never go back."""
+    access: Access = field(default_factory=OwnNamespaceAccess)
+    catalogue_confirmed_at: Callable[[], float] = lambda: inf
+    """When the catalogue's source was last heard of, by `clock`; infinity where that cannot age."""

@@ -10,9 +10,8 @@ from typing import TypedDict
 from byok_api.audit import AuditEvent, Kind
 from byok_api.errors import Refusal
 from byok_signer.audit import AuditSink, RefusalLimiter
-from byok_signer.authentication import Caller
 from byok_signer.entries import SigningEntry
-from byok_signer.work import Admission, Call, Work
+from byok_signer.work import Admission, Work
 
 
 class SubjectFields(TypedDict, total=False):
@@ -28,6 +27,7 @@ class SubjectFields(TypedDict, total=False):
     manifest: str | None
     claim_sha256: str | None
     guarded: bool
+    decision: str | None
 
 
 @dataclass(frozen=True)
@@ -60,12 +60,12 @@ class RefusalTrail:
 
 def subject_of_admission(admission: Admission) -> SubjectFields:
     """Say what an admitted caller's request is about."""
-    return _subject(admission.call, admission.caller, admission.entry)
+    return _subject(admission, admission.entry)
 
 
 def subject_of_work(work: Work) -> SubjectFields:
     """Say what a signature is about."""
-    claim, subject = work.claim, _subject(work.admission.call, work.admission.caller, work.entry)
+    claim, subject = work.claim, _subject(work.admission, work.entry)
     subject["key_arn"] = work.handle.signing_arn.text
     subject["algorithm"] = work.entry.algorithm
     subject["guarded"] = claim is not None
@@ -75,11 +75,12 @@ def subject_of_work(work: Work) -> SubjectFields:
     return subject
 
 
-def _subject(call: Call, caller: Caller, entry: SigningEntry) -> SubjectFields:
+def _subject(admission: Admission, entry: SigningEntry) -> SubjectFields:
     return SubjectFields(
-        request_id=call.request_id,
-        caller=caller.username,
+        request_id=admission.call.request_id,
+        caller=admission.caller.username,
         recipe=entry.recipe_label,
         recipe_hash=entry.recipe.hash,
         key=entry.key_label,
+        decision=admission.decision.id or None,
     )

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from byok_api.audit import AuditId
+from byok_signer.access import Decision, Right
 from byok_signer.authentication import Caller
 from byok_signer.entries import Catalogue, SigningEntry
 from byok_signer.guard import CheckedClaim
@@ -36,8 +37,11 @@ class Admission:
 
     call: Call
     caller: Caller
-    recipe: str
-    """As the caller names it."""
+    right: Right
+    """To sign under the recipe that the caller names."""
+    version: int | None
+    """The version that the caller names, if any."""
+    decision: Decision
     catalogue: Catalogue
     """What was known then."""
     entry: SigningEntry
@@ -81,3 +85,5 @@ class Signed:
     claim: CheckedClaim | None
     """None for a bare digest."""
     audit_id: AuditId
+    decision_id: str = ""
+    """Of the decision that the caller may sign under the recipe; empty without a cluster."""

@@ -10,8 +10,9 @@ from byok_api.errors import Reason, Refusal
 from byok_api.references import ObjectName
 from byok_api.signer.v1 import signer_pb2 as pb
 from byok_sandbox.issuer import ServiceAccount
+from byok_signer.access import OwnNamespaceAccess
 from byok_signer.authentication import Caller
-from byok_signer.authorization import authorize, authorize_probe
+from byok_signer.authorization import authorize, authorize_probe, right_to_sign
 from byok_signer.entries import Catalogue
 from tests.support.manifests import key_document, recipe_document
 from tests.support.refusals import refusal_of, status_in
@@ -26,8 +27,12 @@ def caller_of(namespace: str) -> Caller:
 
 
 def reason_of(catalogue: Catalogue, namespace: str, recipe: str) -> Reason | None:
+    caller = caller_of(namespace)
     try:
-        authorize(catalogue, caller_of(namespace), recipe)
+        reference, right = right_to_sign(caller, recipe)
+        assert right.name is not None
+        allowed = OwnNamespaceAccess().recall(caller, right).allowed
+        authorize(catalogue, caller, right.name, reference.version, allowed=allowed)
     except Refusal as refusal:
         return refusal.reason
     return None

@@ -22,6 +22,7 @@ TEXT_LIMITS: Mapping[str, int] = MappingProxyType(
         "algorithm": 32,
         "manifest": 512,
         "claim_sha256": 64,
+        "decision": 64,
         "reason": 64,
         "head": 160,
         "head_hash": 64,
@@ -91,6 +92,8 @@ class AuditEvent:
     manifest: str | None = None
     """The C2PA manifest's URN."""
     claim_sha256: str | None = None
+    decision: str | None = None
+    """`Audit-Id` of the SubjectAccessReview that decided on the caller, as the API server's audit log has it."""
     outcome: Outcome | None = None
     reason: str | None = None
     """`byok_api.errors.Reason` by name; text, so that records outlive a reason."""
@@ -124,6 +127,8 @@ class AuditEvent:
                 raise ValueError("a checkpoint names the head that it signs, its key and the signature")
         elif signed_head_of(self) != _NO_HEAD:
             raise ValueError(f"{self.kind} signs no head")
+        if self.decision is not None and self.kind is Kind.CHECKPOINT:
+            raise ValueError("nobody asks for a checkpoint, so nothing was decided on a caller")
 
 
 _SETTLING = (Kind.OUTCOME, Kind.CERTIFY, Kind.CHECKPOINT)

@@ -207,6 +207,8 @@ def _event_json(event: AuditEvent) -> str:
         parts.append(_text_json("manifest", event.manifest))
     if event.claim_sha256 is not None:
         parts.append(_text_json("claim_sha256", _hash(event.claim_sha256)))
+    if event.decision is not None:
+        parts.append(_text_json("decision", event.decision))
     if event.guarded is not None:
         parts.append(',"guarded":true' if event.guarded else ',"guarded":false')
     parts += _result_json(event)
