@@ -247,6 +247,16 @@ class Acknowledgement(Model):
     """Who accepted the installation's terms for bringing a key."""
 
     terms: Annotated[Identifier, _ENFORCED, Field(description="Name of the terms; an installation may demand some.")]
+    terms_sha256: Annotated[
+        str | None,
+        _ENFORCED,
+        Field(
+            alias="termsSHA256",
+            pattern=r"^[0-9a-f]{64}$",
+            max_length=64,
+            description="SHA-256 of the text that was accepted, in hexadecimal; an installation may demand one.",
+        ),
+    ] = None
     accepted_by: Annotated[str, _ENFORCED, Field(min_length=1, max_length=256, description="Who accepted them.")]
     accepted_at: Annotated[AwareDatetime, _ENFORCED, Field(description="When.")]
 

@@ -3,19 +3,21 @@
 import json
 import re
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from byok_api.byokkey import ByokKey
-from byok_api.errors import Reason
+from byok_api.byokkey import ByokKey, KeyState
+from byok_api.errors import Reason, Refusal
 from byok_api.fields import API_VERSION, Model
 from byok_api.manifests import DEPTH_LIMIT, Document, Finding, ManifestError, Path
 from byok_api.metadata import NAMESPACE_NAME_LABEL, UNREAD, ObjectMeta
+from byok_api.references import ObjectName
 from byok_api.signingrecipe import SigningRecipe
 
-__all__ = ["Namespace", "Object", "ObjectMeta", "parse_object"]
+__all__ = ["Identity", "Namespace", "Object", "ObjectMeta", "Unreadable", "identity_of", "parse_object", "unreadable"]
 
 
 class Namespace(Model):
@@ -32,6 +34,26 @@ class Namespace(Model):
 
 
 Object = ByokKey | SigningRecipe | Namespace
+
+Identity = tuple[str, ObjectName]
+"""Kind, and namespace/name (an empty namespace for a Namespace)."""
+
+
+@dataclass(frozen=True)
+class Unreadable:
+    """An object that is there under a name, and whose content is refused: it must not count as absent."""
+
+    kind: str
+    name: ObjectName
+    reason: Reason
+    message: str
+    version: int | None = None
+    """A recipe's, where that much can be read."""
+
+    def refusal(self) -> Refusal:
+        """Make the refusal that users of the object are told."""
+        return Refusal(self.reason, self.message)
+
 
 _KINDS: Final[Mapping[tuple[str, str], type[Object]]] = {
     (API_VERSION, "ByokKey"): ByokKey,
@@ -107,6 +129,26 @@ def parse_object(document: Mapping[str, Any], source: str, *, namespace: str | N
         elif not findings:
             return validated
     raise ManifestError(_REASONS[model], source, _subject(document, model), tuple(findings))
+
+
+def identity_of(found: Object | Unreadable) -> Identity:
+    """Tell which object this is."""
+    name = found.name if isinstance(found, Unreadable) else ObjectName(found.metadata.namespace, found.metadata.name)
+    return found.kind, name
+
+
+def unreadable(document: Mapping[str, Any], identity: Identity, error: ManifestError) -> Unreadable:
+    """Keep what can still be said of a document that `parse_object` refused: that it is there, and not in use.
+
+    A key that is not plainly active counts as deactivated, whatever else is wrong with it: that was meant to stop it.
+    """
+    kind, name = identity
+    spec = document.get("spec")
+    spec = spec if isinstance(spec, Mapping) else {}
+    state, version = spec.get("state", KeyState.ACTIVE), spec.get("version")
+    if kind == "ByokKey" and state != KeyState.ACTIVE:
+        return Unreadable(kind, name, Reason.KeyDeactivated, f"key {name} is not active: spec.state is {state!r:.40}")
+    return Unreadable(kind, name, error.reason, error.message, version if type(version) is int else None)
 
 
 def _kind_of(document: Mapping[str, Any], source: str) -> type[Object]:

@@ -28,6 +28,10 @@ from byok_api.signingrecipe import (
 Find = Callable[[ObjectName], SigningRecipe | None]
 
 
+class ParentRefusal(Refusal):
+    """A recipe cannot be resolved because of what it extends, near or far."""
+
+
 @dataclass(frozen=True)
 class LineageEntry:
     """A parent, near or far."""
@@ -92,16 +96,21 @@ def resolve(
 ) -> EffectiveRecipe:
     """Resolve a recipe through all that it extends.
 
-    `find` answers with the SigningRecipe of a namespace and name, or None. Raises Refusal (RecipeInvalid), by name, for
-    an unknown parent, another version than asked for, a cycle, over 8 recipes, a preset's name outside the presets'
-    namespace, and fields that contradict inherited ones.
+    `find` answers with the SigningRecipe of a namespace and name, or None; a Refusal that it raises says that one is
+    there and cannot be read. Raises Refusal (RecipeInvalid) for a preset's name outside the presets' namespace and
+    fields that contradict inherited ones; ParentRefusal (RecipeInvalid), by name, for an unknown, unreadable or
+    contradictory parent, another version than asked for, a cycle and over 8 recipes.
     """
+    _check_name(recipe, find, presets_namespace, Refusal)
     chain = _chain(recipe, find, presets_namespace)
     spec, notes = Merge(_title(chain[-1]), "").specs(None, chain[-1].spec), list[str]()
     lineage = [_entry(chain[-1], spec)]
     for parent, child in pairwise(reversed(chain)):
         merge = Merge(_title(child), _title(parent))
-        spec = merge.specs(spec, child.spec)
+        try:
+            spec = merge.specs(spec, child.spec)
+        except Refusal as refusal:
+            raise refusal if child is recipe else _of_parent(refusal) from refusal
         lineage.insert(0, _entry(child, spec))
         notes += merge.notes if child is recipe else [f"{_title(child)}: {note}" for note in merge.notes]
     chosen = _key(chain, managed_key)
@@ -115,14 +124,19 @@ def _title(recipe: SigningRecipe) -> str:
     return f"SigningRecipe {recipe.name}@{recipe.spec.version}"
 
 
-def _refusal(recipe: SigningRecipe, message: str) -> Refusal:
-    return Refusal(Reason.RecipeInvalid, f"{_title(recipe)}: {message}")
+def _refusal(recipe: SigningRecipe, message: str, kind: type[Refusal] = ParentRefusal) -> Refusal:
+    return kind(Reason.RecipeInvalid, f"{_title(recipe)}: {message}")
+
+
+def _of_parent(refusal: Refusal) -> ParentRefusal:
+    return ParentRefusal(refusal.reason, refusal.message)
 
 
 def _chain(recipe: SigningRecipe, find: Find, presets_namespace: str) -> list[SigningRecipe]:
     chain = [recipe]
     while True:
-        _check_name(chain[-1], find, presets_namespace)
+        if len(chain) > 1:
+            _check_name(chain[-1], find, presets_namespace, ParentRefusal)
         if chain[-1].spec.extends is None:
             return chain
         parent = _parent(chain[-1], _reference(chain[-1], chain[-1].spec.extends), find, presets_namespace)
@@ -141,20 +155,31 @@ def _reference(recipe: SigningRecipe, extends: str) -> RecipeReference:
         raise _refusal(recipe, f"extends: {error}; correct it") from None
 
 
-def _check_name(recipe: SigningRecipe, find: Find, presets_namespace: str) -> None:
+def _check_name(recipe: SigningRecipe, find: Find, presets_namespace: str, kind: type[Refusal]) -> None:
     name = recipe.name.name
     if recipe.name.namespace == presets_namespace:
         return
-    if name in RESERVED_NAMES or find(ObjectName(presets_namespace, name)) is not None:
+    if name in RESERVED_NAMES or _is_there(find, ObjectName(presets_namespace, name)):
         raise _refusal(
-            recipe, f"has a preset's name, and those are reserved to namespace {presets_namespace}; rename it"
+            recipe, f"has a preset's name, and those are reserved to namespace {presets_namespace}; rename it", kind
         )
+
+
+def _is_there(find: Find, name: ObjectName) -> bool:
+    try:
+        return find(name) is not None
+    except Refusal:
+        # A broken preset makes no room for a local recipe of its name.
+        return True
 
 
 def _parent(child: SigningRecipe, extends: RecipeReference, find: Find, presets_namespace: str) -> SigningRecipe:
     namespaces = dict.fromkeys((presets_namespace, child.name.namespace))
     for namespace in namespaces:
-        parent = find(ObjectName(namespace, extends.name))
+        try:
+            parent = find(ObjectName(namespace, extends.name))
+        except Refusal as refusal:
+            raise _of_parent(refusal) from refusal
         if parent is None:
             continue
         if parent.spec.version != extends.version:
@@ -176,6 +201,7 @@ def _key(chain: list[SigningRecipe], managed_key: ObjectName | None) -> _Key:
             raise _refusal(
                 recipe,
                 f"{_title(keyed)} sets keyRef, but inherits kmsMode: managed from {_title(moded)}; set kmsMode: byok",
+                Refusal if keyed is recipe else ParentRefusal,
             )
         return _Key(KmsMode.MANAGED, managed_key)
     ref = keyed.spec.key_ref if keyed is not None else None

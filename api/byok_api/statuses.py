@@ -57,6 +57,10 @@ class ByokKeyStatus(Model):
     algorithm: Annotated[SigningAlgorithm | None, Field(description="Algorithm that the key signs with.")] = None
     recipes: Annotated[int | None, Field(ge=0, description="How many recipes resolve to this key.")] = None
     last_verified_time: Annotated[datetime | None, Field(description="When the key was last seen to work.")] = None
+    last_handled_reverify: Annotated[
+        str | None,
+        Field(max_length=256, description="Value of the annotation byok.dev/reverify that was last acted upon."),
+    ] = None
 
 
 class LineageStatus(Model):
