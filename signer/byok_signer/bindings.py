@@ -14,6 +14,7 @@ from byok_api.references import ObjectName
 from byok_api.signatures import spki_sha256_of_der
 from byok_signer.breaker import Breaker
 from byok_signer.entries import Pin
+from byok_signer.health import HealthBoard, unwatched
 from byok_signer.kms.errors import OUTAGE_REASONS, KmsError
 from byok_signer.kms.port import KeyHandle, Kms
 
@@ -46,9 +47,10 @@ class _Refused(NamedTuple):
 class KeyBindings:
     """Resolves pins through `kms:GetPublicKey`: one call at a time for a ByokKey, remembered for `recheck_after`."""
 
-    def __init__(self, kms: Kms, *, clock: Callable[[], float]) -> None:
+    def __init__(self, kms: Kms, *, clock: Callable[[], float], health: HealthBoard | None = None) -> None:
         self._kms = kms
         self._clock = clock
+        self._health = health or unwatched(clock)
         self._breaker = Breaker(clock)
         self._seen: dict[ObjectName, _Seen] = {}
         self._refused: dict[ObjectName, tuple[float, _Refused]] = {}
@@ -95,6 +97,7 @@ class KeyBindings:
             answer = await self._kms.get_public_key(pin.handle, timeout=_LOOK_TIMEOUT)
         except KmsError as refusal:
             self._breaker.failed(pin.handle, refusal)
+            self._health.failed(pin, refusal)
             self._refuse_for(_BRIEFLY, pin, refusal)
             raise
         self._breaker.succeeded(pin.handle)
@@ -106,6 +109,7 @@ class KeyBindings:
                 "register this KMS key's certificate, or name the KMS key that the certificate is for",
                 metadata={"key": str(pin.handle.name), "key_arn": str(answer.key_arn)},
             )
+            self._health.failed(pin, mismatch)
             self._refuse_for(_PAUSE, pin, mismatch)
             raise mismatch
         resolved = replace(pin.handle, resolved_arn=answer.key_arn)

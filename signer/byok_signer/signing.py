@@ -13,22 +13,18 @@ import time
 from collections.abc import Callable
 from functools import partial
 
-from byok_api import signatures
 from byok_api.audit import AuditEvent, AuditId, Kind, Outcome
 from byok_api.errors import Reason, Refusal
-from byok_api.signatures import SignatureError
-from byok_signer.breaker import Breaker
+from byok_signer.asking import Asking, Question
 from byok_signer.entries import SigningEntry
 from byok_signer.flights import Flights, Made
-from byok_signer.kms.errors import KmsError, failure_of
-from byok_signer.kms.port import SignAnswer
+from byok_signer.health import HealthBoard, unwatched
+from byok_signer.kms.errors import failure_of
 from byok_signer.ports import Ports
-from byok_signer.quota import Demand, QuotaKey, family_of
+from byok_signer.quota import Demand
 from byok_signer.recording import RefusalTrail, SubjectFields, subject_of_work
 from byok_signer.work import Signed, Work
 
-_ACCOUNT_PATIENCE = 1.0
-"""Seconds that the first signatures wait for STS to say whose quota they are charged to."""
 _LONGEST = 12.0
 """Seconds: a little more than any call of KMS and its record take."""
 
@@ -39,12 +35,14 @@ Present = Callable[[Work], SigningEntry]
 class Signing:
     """Makes signatures; one for the process."""
 
-    def __init__(self, ports: Ports, refusals: RefusalTrail, present: Present) -> None:
+    def __init__(
+        self, ports: Ports, refusals: RefusalTrail, present: Present, health: HealthBoard | None = None
+    ) -> None:
         self._ports = ports
         self._refusals = refusals
         self._present = present
         self._flights = Flights(clock=ports.clock)
-        self._breaker = Breaker(clock=ports.clock)
+        self._asking = Asking(ports, health or unwatched(ports.clock))
 
     async def sign(self, work: Work) -> Signed:
         """Return a signature made now, or the one of an equal request that is under way or was just answered."""
@@ -86,10 +84,11 @@ class Signing:
         return Signed(work.entry, answer, work.claim, audit_id)
 
     async def _make(self, work: Work, commit: Callable[[], None]) -> Made:
-        subject = subject_of_work(work)
+        subject, question = subject_of_work(work), _question_of(work)
+        caller, remaining = work.admission.caller, work.admission.call.remaining
         try:
-            demand = await self._demand(work)
-            self._breaker.check(work.handle)
+            demand = await self._asking.demand(work.entry.key, question, caller.namespace, remaining=remaining)
+            self._asking.check(work.handle)
             await self._ports.quotas.acquire(demand, timeout=work.admission.call.remaining)
         except Refusal as refusal:
             await self._refusals.record(refusal, subject)
@@ -106,9 +105,8 @@ class Signing:
         """Do what the intent announces, and record what came of it."""
         try:
             self._check_standing(work)
-            self._breaker.enter(work.handle)
-            answer = await self._ask_kms(work, demand.quota)
-            _verify(work, answer)
+            remaining = work.admission.call.remaining
+            answer = await self._asking.ask(_question_of(work), demand.quota, remaining=remaining)
         except Exception as error:
             failure = failure_of(error)
             if not failure["attempts"]:
@@ -124,17 +122,6 @@ class Signing:
         self._ports.metrics.signed(work.entry.key.name, work.entry.recipe.name)
         return answer, audit_id
 
-    async def _demand(self, work: Work) -> Demand:
-        handle, entry = work.handle, work.entry
-        timeout = min(_ACCOUNT_PATIENCE, work.admission.call.remaining)
-        account = await self._ports.kms.calling_account(handle, timeout=timeout)
-        return Demand(
-            quota=QuotaKey(account, handle.signing_arn.region, family_of(entry.algorithm)),
-            key=entry.key.name,
-            limit=entry.key.manifest.spec.rate_limit,
-            namespace=work.admission.caller.namespace,
-        )
-
     def _check_standing(self, work: Work) -> None:
         """Refuse what the owners have withdrawn while the work waited."""
         present = self._present(work)
@@ -146,49 +133,7 @@ class Signing:
                 metadata={"key": str(present.key.name)},
             )
 
-    async def _ask_kms(self, work: Work, quota: QuotaKey) -> SignAnswer:
-        kms, algorithm, payload = self._ports.kms, work.entry.algorithm, work.payload
-        timeout = work.admission.call.remaining
-        started, outcome = time.monotonic(), Reason.Internal.name
-        try:
-            if payload.message_type == "RAW":
-                answer = await kms.sign(work.handle, algorithm, message=payload.data, timeout=timeout)
-            else:
-                answer = await kms.sign_digest(work.handle, algorithm, digest=payload.data, timeout=timeout)
-            outcome = "ok"
-        except KmsError as refusal:
-            outcome = refusal.reason.name
-            self._breaker.failed(work.handle, refusal)
-            if refusal.reason is Reason.KmsThrottled:
-                self._ports.quotas.throttled(quota)
-            raise
-        finally:
-            self._ports.metrics.kms_called("Sign", outcome, time.monotonic() - started)
-        self._breaker.succeeded(work.handle)
-        return answer
 
-
-def _verify(work: Work, answer: SignAnswer) -> None:
-    """Raise KmsAnswerInvalid, with what KMS was asked, unless the pinned key signed what it was asked to sign."""
-    try:
-        _check_answer(work, answer)
-    except SignatureError as error:
-        key = str(work.entry.key.name)
-        raise KmsError(
-            Reason.KmsAnswerInvalid,
-            f"key {key}: what KMS returned is refused: {error}; nothing was released",
-            metadata={"key": key, "key_arn": str(answer.key_arn)},
-            attempts=answer.attempts,
-        ) from None
-
-
-def _check_answer(work: Work, answer: SignAnswer) -> None:
-    public_key, algorithm, payload = work.entry.chain.public_key, work.entry.algorithm, work.payload
-    if answer.key_arn not in (work.handle.signing_arn, *work.handle.replicas):
-        raise SignatureError("it is from another key than the one that was asked")
-    if payload.message_type == "RAW":
-        signatures.verify(public_key, algorithm, answer.signature, message=payload.data)
-    else:
-        signatures.verify_digest(public_key, algorithm, answer.signature, digest=payload.data)
-    if answer.signature_der and signatures.p1363_from_der(answer.signature_der, algorithm) != answer.signature:
-        raise SignatureError("its DER form is another signature")
+def _question_of(work: Work) -> Question:
+    entry = work.entry
+    return Question(entry.pin, work.handle, entry.algorithm, entry.chain.public_key, work.payload)

@@ -1,0 +1,119 @@
+"""One signature asked of KMS: quota and breaker before, verification after, and whoever keeps count is told.
+
+What it is for, a claim or a certificate request, is not known here; nor is anything recorded.
+"""
+
+import time
+from dataclasses import dataclass
+
+from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
+
+from byok_api import signatures
+from byok_api.algorithms import SigningAlgorithm
+from byok_api.errors import Reason
+from byok_api.signatures import SignatureError
+from byok_signer.breaker import Breaker
+from byok_signer.entries import KeyEntry, Pin
+from byok_signer.health import HealthBoard
+from byok_signer.kms.errors import KmsError
+from byok_signer.kms.messages import Payload
+from byok_signer.kms.port import KeyHandle, SignAnswer
+from byok_signer.ports import Ports
+from byok_signer.quota import Demand, QuotaKey, family_of
+
+_ACCOUNT_PATIENCE = 1.0
+"""Seconds that the first signatures wait for STS to say whose quota they are charged to."""
+_FAIR = 2.0
+"""Seconds: that KMS did not answer within less says nothing about it."""
+
+
+@dataclass(slots=True)  # not frozen: one is made for every signature, and freezing doubles the cost
+class Question:
+    """What KMS is asked to sign, with which key, and what must verify it."""
+
+    pin: Pin
+    handle: KeyHandle
+    """Resolved."""
+    algorithm: SigningAlgorithm
+    public_key: PublicKeyTypes
+    payload: Payload
+
+
+class Asking:
+    """Asks KMS for signatures, for keys that it did not refuse a moment ago."""
+
+    def __init__(self, ports: Ports, health: HealthBoard) -> None:
+        self._ports = ports
+        self._health = health
+        self._breaker = Breaker(clock=ports.clock)
+
+    def check(self, handle: KeyHandle) -> None:
+        """Raise what KMS said of the key, unless a call is let through now."""
+        self._breaker.check(handle)
+
+    async def demand(self, key: KeyEntry, question: Question, namespace: str, *, remaining: float) -> Demand:
+        """Say of which quota a caller in `namespace`, who has some seconds left, needs a token."""
+        account = await self._ports.kms.calling_account(question.handle, timeout=min(_ACCOUNT_PATIENCE, remaining))
+        return Demand(
+            quota=QuotaKey(account, question.handle.signing_arn.region, family_of(question.algorithm)),
+            key=key.name,
+            limit=key.manifest.spec.rate_limit,
+            namespace=namespace,
+        )
+
+    async def ask(self, question: Question, quota: QuotaKey, *, remaining: float) -> SignAnswer:
+        """Have KMS sign, and check that it did; Refusal, KmsAnswerInvalid included."""
+        self._breaker.enter(question.handle)
+        answer = await self._call(question, quota, remaining)
+        try:
+            _check_answer(question, answer)
+        except SignatureError as error:
+            refusal = _invalid(question, answer, error)
+            self._health.failed(question.pin, refusal)
+            raise refusal from None
+        self._health.verified(question.pin)
+        return answer
+
+    async def _call(self, question: Question, quota: QuotaKey, timeout: float) -> SignAnswer:  # noqa: ASYNC109 - KMS's
+        kms, handle, algorithm, payload = self._ports.kms, question.handle, question.algorithm, question.payload
+        started, outcome = time.monotonic(), Reason.Internal.name
+        try:
+            if payload.message_type == "RAW":
+                answer = await kms.sign(handle, algorithm, message=payload.data, timeout=timeout)
+            else:
+                answer = await kms.sign_digest(handle, algorithm, digest=payload.data, timeout=timeout)
+            outcome = "ok"
+        except KmsError as refusal:
+            outcome = refusal.reason.name
+            self._breaker.failed(handle, refusal)
+            if refusal.reason is not Reason.KmsDeadlineExceeded or timeout >= _FAIR:
+                self._health.failed(question.pin, refusal)
+            if refusal.reason is Reason.KmsThrottled:
+                self._ports.quotas.throttled(quota)
+            raise
+        finally:
+            self._ports.metrics.kms_called("Sign", outcome, time.monotonic() - started)
+        self._breaker.succeeded(handle)
+        return answer
+
+
+def _check_answer(question: Question, answer: SignAnswer) -> None:
+    public_key, algorithm, payload = question.public_key, question.algorithm, question.payload
+    if answer.key_arn not in (question.handle.signing_arn, *question.handle.replicas):
+        raise SignatureError("it is from another key than the one that was asked")
+    if payload.message_type == "RAW":
+        signatures.verify(public_key, algorithm, answer.signature, message=payload.data)
+    else:
+        signatures.verify_digest(public_key, algorithm, answer.signature, digest=payload.data)
+    if answer.signature_der and signatures.p1363_from_der(answer.signature_der, algorithm) != answer.signature:
+        raise SignatureError("its DER form is another signature")
+
+
+def _invalid(question: Question, answer: SignAnswer, error: SignatureError) -> KmsError:
+    key = str(question.handle.name)
+    return KmsError(
+        Reason.KmsAnswerInvalid,
+        f"key {key}: what KMS returned is refused: {error}; nothing was released",
+        metadata={"key": key, "key_arn": str(answer.key_arn)},
+        attempts=answer.attempts,
+    )
