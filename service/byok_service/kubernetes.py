@@ -5,7 +5,7 @@ API server's own no) or ApiUnavailable (waiting may help).
 """
 
 import json
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
@@ -26,6 +26,7 @@ from byok_service.kubernetes_resources import (
     EVENTS,
     LEASES,
     NAMESPACES,
+    OPENED,
     SIGNING_RECIPES,
     SUBJECT_ACCESS_REVIEWS,
     TOKEN_REVIEWS,
@@ -48,6 +49,7 @@ __all__ = [
     "LEASES",
     "NAMESPACES",
     "NOT_FOUND",
+    "OPENED",
     "SIGNING_RECIPES",
     "SUBJECT_ACCESS_REVIEWS",
     "TOKEN_REVIEWS",
@@ -122,7 +124,7 @@ class KubernetesApi:
             version = page.resource_version
         return Listing(items, version)
 
-    async def pages(self, resource: Resource) -> AsyncIterator[Listing]:
+    async def pages(self, resource: Resource) -> AsyncGenerator[Listing, None]:
         """Read all objects of all namespaces, page by page, all at the resourceVersion that each page names.
 
         Objects carry no `kind` and no `apiVersion` in the API server's lists; here they do. `managedFields`, which
@@ -146,9 +148,10 @@ class KubernetesApi:
             if not continuation:
                 return
 
-    async def watch(self, resource: Resource, resource_version: str) -> AsyncIterator[WatchEvent]:
+    async def watch(self, resource: Resource, resource_version: str) -> AsyncGenerator[WatchEvent, None]:
         """Follow what changes after a resourceVersion, bookmarks included, until the API server ends it.
 
+        The first event is OPENED: the API server took the request. Close the iterator (`contextlib.aclosing`).
         ApiError 410: that version is no longer known, list again. ApiUnavailable: broken off, or 70 s of silence.
         """
         query = urlencode(
@@ -161,6 +164,7 @@ class KubernetesApi:
         )
         limits = aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_SECONDS, sock_read=SILENCE_SECONDS)
         async with self._connection.send(Request("GET", f"{resource.path()}?{query}"), limits) as response:
+            yield WatchEvent(OPENED, {})
             async for line in _lines(response.content):
                 yield _event_in(line)
 

@@ -55,9 +55,13 @@ class Listing:
     resource_version: str
 
 
+OPENED = "OPENED"
+"""Of our own, not the API server's: it has taken the watch, and will say what happens."""
+
+
 @dataclass(frozen=True)
 class WatchEvent:
-    """ADDED, MODIFIED or DELETED with the object; BOOKMARK with a resourceVersion only."""
+    """ADDED, MODIFIED or DELETED with the object; BOOKMARK with a resourceVersion only; OPENED with nothing."""
 
     type: str
     object: JsonObject = field(repr=False)

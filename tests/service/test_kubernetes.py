@@ -4,6 +4,7 @@ import asyncio
 import json
 import stat
 from collections.abc import AsyncIterator
+from contextlib import aclosing
 from pathlib import Path
 
 import pytest
@@ -45,6 +46,13 @@ async def api(server: FakeApiServer, tmp_path: Path) -> AsyncIterator[Kubernetes
     api = await KubernetesApi.connect(server.kubeconfig(tmp_path))
     yield api
     await api.close()
+
+
+async def second_event(api: KubernetesApi) -> WatchEvent:
+    """What follows OPENED."""
+    async with aclosing(api.watch(BYOK_KEYS, "1")) as events:
+        await anext(events)
+        return await anext(events)
 
 
 async def test_an_object_is_created_read_replaced_applied_and_deleted(api: KubernetesApi) -> None:
@@ -116,7 +124,7 @@ async def test_a_watch_gives_what_happened_after_its_version_then_bookmarks(
         events.append(event)
         if event.type == "BOOKMARK":
             break
-    assert [event.type for event in events] == ["MODIFIED", "DELETED", "BOOKMARK"]
+    assert [event.type for event in events] == ["OPENED", "MODIFIED", "DELETED", "BOOKMARK"]
     assert events[-1].resource_version == str(server.revision)
 
 
@@ -125,7 +133,7 @@ async def test_a_watch_of_a_version_that_is_no_longer_known_is_expired(
 ) -> None:
     server.compact()
     with pytest.raises(ApiError) as refused:
-        await anext(api.watch(BYOK_KEYS, "1"))
+        await second_event(api)
     assert refused.value.status == kubernetes.EXPIRED
 
 
@@ -135,13 +143,13 @@ async def test_a_watch_that_falls_silent_is_given_up(
     monkeypatch.setattr(kubernetes, "SILENCE_SECONDS", 0.05)
     server.silent = True
     with pytest.raises(ApiUnavailable, match="did not answer in time"):
-        await anext(api.watch(BYOK_KEYS, "1"))
+        await second_event(api)
 
 
 async def test_a_watch_that_is_cut_is_unavailable(api: KubernetesApi, server: FakeApiServer) -> None:
     server.put(KEYS, document())
     events = api.watch(BYOK_KEYS, "1")
-    await anext(events)
+    assert [(await anext(events)).type for _ in range(2)] == ["OPENED", "ADDED"]
     server.cut()
     with pytest.raises(ApiUnavailable):
         await anext(events)
@@ -157,7 +165,7 @@ async def test_a_watch_that_sends_nonsense_is_unavailable(
 ) -> None:
     server.answers.append(web.Response(body=line))
     with pytest.raises(ApiUnavailable):
-        await anext(api.watch(BYOK_KEYS, "1"))
+        await second_event(api)
 
 
 @pytest.mark.parametrize(

@@ -262,6 +262,8 @@ class FakeApiServer:
         self.watching += 1
         try:
             await self._send_events(response, target.collection, seen)
+        except ConnectionResetError:
+            pass
         finally:
             self.watching -= 1
         return response
