@@ -12,13 +12,15 @@ import grpc
 from byok_api.errors import Reason, Refusal
 from byok_api.references import RecipeReference
 from byok_api.signer.v1.signer_pb2 import (
+    CreateCertificateRequestRequest,
+    CreateCertificateRequestResponse,
     GetRecipeRequest,
     ProbeKeyRequest,
     ProbeKeyResponse,
     SignClaimRequest,
     SignClaimResponse,
 )
-from byok_api.signer.v1.signer_pb2_grpc import KeyProbeStub, SignerStub
+from byok_api.signer.v1.signer_pb2_grpc import CertificationStub, KeyProbeStub, SignerStub
 from byok_client.answers import Failure, SignerError, error_of
 from byok_client.assets import PathOrStream
 from byok_client.callback import SigningCallback
@@ -48,6 +50,7 @@ class _Connection:
             self.channel = grpc.secure_channel(address, credentials, options=CHANNEL_OPTIONS)
         self.signer = SignerStub(self.channel)
         self.probe = KeyProbeStub(self.channel)
+        self.certification = CertificationStub(self.channel)
 
 
 class _Channel:
@@ -75,6 +78,11 @@ class _Channel:
 
     def probe_key(self, request: ProbeKeyRequest, switch: Switch) -> ProbeKeyResponse:
         return self._call(lambda to: to.probe.ProbeKey, request, switch)
+
+    def create_certificate_request(
+        self, request: CreateCertificateRequestRequest, switch: Switch
+    ) -> CreateCertificateRequestResponse:
+        return self._call(lambda to: to.certification.CreateCertificateRequest, request, switch)
 
     def close(self) -> None:
         self._connection.channel.close()
@@ -194,6 +202,10 @@ class SignerClient:
     def probe_key(self, request: ProbeKeyRequest) -> ProbeKeyResponse:
         """Ask the signer whether it can use a key."""
         return self._remote.probe_key(request, Switch())
+
+    def create_certificate_request(self, request: CreateCertificateRequestRequest) -> CreateCertificateRequestResponse:
+        """Have a certificate signing request made for a key, and signed by KMS."""
+        return self._remote.create_certificate_request(request, Switch())
 
 
 def failure_of(call: "grpc.Call") -> Failure:

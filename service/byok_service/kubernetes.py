@@ -168,9 +168,15 @@ class KubernetesApi:
             async for line in _lines(response.content):
                 yield _event_in(line)
 
-    async def create(self, resource: Resource, body: Mapping[str, Any], *, namespace: str = "") -> Answer:
-        """Create an object, or have a review decided; ApiError 409 if one of that name is there."""
-        found, audit_id = await self._read("POST", resource.path(namespace), body=body)
+    async def create(
+        self, resource: Resource, body: Mapping[str, Any], *, namespace: str = "", name: str = "", subresource: str = ""
+    ) -> Answer:
+        """Create an object, or have a review decided; ApiError 409 if one of that name is there.
+
+        `name` and `subresource` say for which object something is created, such as a ServiceAccount's token.
+        """
+        path = resource.path(namespace, name, subresource=subresource)
+        found, audit_id = await self._read("POST", path, body=body)
         return Answer(_object_in(found), audit_id)
 
     async def replace(self, resource: Resource, body: Mapping[str, Any]) -> JsonObject:

@@ -22,6 +22,7 @@ from byok_service.kubernetes import (
 
 _T = TypeVar("_T")
 _FIELD_MANAGER = "byokctl"
+_SERVICE_ACCOUNTS = Resource("", "v1", "serviceaccounts")
 _PAGE = 100
 
 
@@ -62,6 +63,23 @@ class Cluster:
             "spec": spec,
         }
         return await self._api.apply(resource, body, field_manager=_FIELD_MANAGER)
+
+    async def token(self, account: ObjectName, *, audience: str, seconds: int) -> str:
+        """Have a token made for a ServiceAccount; Refusal ObjectNotFound."""
+        body = {
+            "apiVersion": "authentication.k8s.io/v1",
+            "kind": "TokenRequest",
+            "spec": {"audiences": [audience], "expirationSeconds": seconds},
+        }
+        try:
+            answer = await self._api.create(
+                _SERVICE_ACCOUNTS, body, namespace=account.namespace, name=account.name, subresource="token"
+            )
+        except ApiError as error:
+            if error.status == NOT_FOUND:
+                raise Refusal(Reason.ObjectNotFound, f"ServiceAccount {account}: there is no such account") from None
+            raise
+        return str(answer.body.get("status", {}).get("token", ""))
 
     async def review(self, resource: Resource, body: Mapping[str, Any]) -> JsonObject:
         """Have a review decided."""

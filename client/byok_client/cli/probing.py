@@ -2,14 +2,13 @@
 
 from typing import Any
 
-import typer
-
 from byok_api.errors import Reason
 from byok_api.references import ObjectName
 from byok_api.signer.v1.signer_pb2 import ProbeKeyRequest, ProbeKeyResponse, ProbeResult
+from byok_client.cli.accounts import client_as
+from byok_client.cli.cluster_keys import key_named
 from byok_client.cli.exits import Exit
 from byok_client.cli.output import Line, Report, remedy_lines
-from byok_client.client import SignerClient
 
 _STYLES = {
     ProbeResult.OUTCOME_UNSPECIFIED: "dim",
@@ -19,14 +18,11 @@ _STYLES = {
 }
 
 
-def probe(key: str, *, least_privilege: bool) -> Report:
+def probe(key: str, service_account: str | None, *, least_privilege: bool) -> Report:
     """Probe a key; fails if a check failed, is unavailable if one could not be made."""
-    try:
-        name = ObjectName.parse(key)
-    except ValueError as error:
-        raise typer.BadParameter(str(error), param_hint="KEY") from None
+    name = key_named(key)
     request = ProbeKeyRequest(namespace=name.namespace, name=name.name, least_privilege=least_privilege)
-    with SignerClient.from_environment() as client:
+    with client_as(service_account, name.namespace) as client:
         found = client.probe_key(request)
     return Report(_document(name, found), _text(name, found), _exit(found))
 

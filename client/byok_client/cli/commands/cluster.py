@@ -1,14 +1,17 @@
-"""`byokctl get`: what the cluster says of keys and recipes."""
+"""`byokctl get` and `byokctl doctor`: what the cluster says of keys and recipes, and what stands in a job's way."""
 
 from enum import StrEnum
 from types import ModuleType
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from byok_client.cli.commands.extras import from_extra
 from byok_client.cli.commands.help import examples
 from byok_client.cli.output import Format, FormatOption, answer
+
+if TYPE_CHECKING:
+    from byok_client.cli.doctor import ClusterChecks
 
 
 class Kinds(StrEnum):
@@ -28,6 +31,12 @@ def add_to(app: typer.Typer) -> None:
             "byokctl get keys brand-keys/brand -o json",
         )
     )(get)
+    app.command(
+        epilog=examples(
+            "byokctl doctor --recipe media/photo",
+            "byokctl doctor -o json",
+        )
+    )(doctor)
 
 
 def get(
@@ -48,6 +57,33 @@ def get(
         raise typer.BadParameter("say which kind is named: keys or recipes", param_hint="KINDS")
     selection = standing.selection(kinds.value, names or [], namespace)
     answer(lambda: standing.report(selection), output_format)
+
+
+def doctor(
+    *,
+    recipe: Annotated[
+        str | None, typer.Option("--recipe", help="Recipe that shall be usable: [namespace/]name[@version].")
+    ] = None,
+    namespace: Annotated[
+        str, typer.Option("--installation-namespace", help="Namespace that the operator runs in.")
+    ] = "byok-system",
+    output_format: FormatOption = Format.TEXT,
+) -> None:
+    """Find out why signing does not work: settings, token, clock, connection, TLS, recipe, certificate, cluster.
+
+    Each check says what it found and what to do. The cluster is asked where a kubeconfig allows it.
+    """
+    from byok_client.cli import doctor as work  # noqa: PLC0415 - loaded when it runs
+
+    answer(lambda: work.examine(recipe, _cluster_checks(namespace)), output_format)
+
+
+def _cluster_checks(namespace: str) -> "ClusterChecks | None":
+    try:
+        from byok_client.cli.cluster_checks import cluster_checks  # noqa: PLC0415 - of the extra cli
+    except ModuleNotFoundError:
+        return None
+    return lambda patient: cluster_checks(patient, namespace)
 
 
 def _standing() -> ModuleType:

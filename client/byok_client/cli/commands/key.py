@@ -23,6 +23,12 @@ class PolicyForm(StrEnum):
     TERRAFORM = "terraform"
 
 
+ServiceAccountOption = Annotated[
+    str | None,
+    typer.Option("--service-account", help="Call as this account of the key's namespace, by a token of the cluster."),
+]
+
+
 @app.command(
     epilog=examples(
         "byokctl key probe media/studio",
@@ -36,16 +42,17 @@ def probe(
         bool,
         typer.Option("--least-privilege", help="Also prove that the signer may do no more; CloudTrail logs denials."),
     ] = False,
+    service_account: ServiceAccountOption = None,
     output_format: FormatOption = Format.TEXT,
 ) -> None:
     """Have the signer prove that it can use a key; prints the key policy statement that is missing, ready to paste.
 
-    Nothing is signed: KMS is asked whether a signature would be allowed (DryRun). The caller's ServiceAccount must be
-    in the key's namespace.
+    Nothing is signed: KMS is asked whether a signature would be allowed (DryRun). The caller's ServiceAccount needs the
+    right to probe the key; without a cluster it must be of the key's namespace.
     """
     from byok_client.cli import probing  # noqa: PLC0415 - grpc, which help does without
 
-    answer(lambda: probing.probe(key, least_privilege=least_privilege), output_format)
+    answer(lambda: probing.probe(key, service_account, least_privilege=least_privilege), output_format)
 
 
 @app.command(
@@ -95,6 +102,38 @@ def policy(  # noqa: PLR0913 - typer makes an option of each parameter
 
     wanted = policies.Wanted(key, file, signer_role, installation, form.value)
     answer(lambda: policies.policy(wanted), output_format)
+
+
+@app.command(
+    epilog=examples(
+        "byokctl key csr brand-keys/brand --subject 'CN=Brand Studio,O=Example GmbH,C=DE' --out brand.csr",
+        "byokctl key csr brand-keys/brand --subject 'CN=Brand,O=Example' --service-account owner",
+    )
+)
+def csr(  # noqa: PLR0913 - typer makes an option of each parameter
+    key: Annotated[str, typer.Argument(help="ByokKey: namespace/name.")],
+    *,
+    subject: Annotated[str, typer.Option("--subject", help="CN, O, OU, C, ST, L: NAME=VALUE,NAME=VALUE.")],
+    dns_names: Annotated[list[str] | None, typer.Option("--dns", help="DNS name; repeatable.")] = None,
+    email_addresses: Annotated[list[str] | None, typer.Option("--email", help="E-mail address; repeatable.")] = None,
+    uris: Annotated[list[str] | None, typer.Option("--uri", help="URI; repeatable.")] = None,
+    output: Annotated[Path | None, typer.Option("--out", help="File to write; else it is printed.")] = None,
+    service_account: ServiceAccountOption = None,
+    output_format: FormatOption = Format.TEXT,
+) -> None:
+    """Have KMS sign a certificate signing request (PKCS#10) for a key, for your CA; the key never leaves KMS."""
+    from byok_client.cli import requesting  # noqa: PLC0415 - grpc, which help does without
+
+    wanted = requesting.Wanted(
+        key=key,
+        subject=subject,
+        dns_names=tuple(dns_names or ()),
+        email_addresses=tuple(email_addresses or ()),
+        uris=tuple(uris or ()),
+        output=output,
+        service_account=service_account,
+    )
+    answer(lambda: requesting.request(wanted), output_format)
 
 
 @certificate.command("set", epilog=examples("byokctl key certificate set brand-keys/brand chain.pem"))
