@@ -4,33 +4,37 @@ Everything lives in one folder: `manifests/` (the filled-in examples, watched by
 needs), `audit.jsonl`, `kms-events.jsonl` (as CloudTrail has them), `logs/`.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 from byok_api.algorithms import SigningAlgorithm
 from byok_client import ClientSettings
 from byok_sandbox import shipped
-from byok_sandbox.ca import SigningAuthority, TlsAuthority
+from byok_sandbox.ca import SigningAuthority
 from byok_sandbox.filling import CertifiedKey, Filled, fill
 from byok_sandbox.issuer import Issuer, ServiceAccount
 from byok_sandbox.kms.client import ControlClient
-from byok_sandbox.owner import AwsAccess, KeyOwner
+from byok_sandbox.owner import KeyOwner
+from byok_sandbox.parts import (
+    SIGNER_ROLE,
+    administrator,
+    certified_key,
+    signer_credentials,
+    start_kms,
+    start_tsa,
+    write_server_certificate,
+)
 from byok_sandbox.processes import Child
-from byok_sandbox.tsa import TimeStampAuthority
 
 Say = Callable[[str], None]
 """Tells the user of one step."""
 
 INSTALLATION = "sandbox"
-REGION = "eu-central-1"
-SIGNER_ROLE = "arn:aws:iam::111122223333:role/byok-signer"
 CALLER = ServiceAccount("media", "media-job")
 OWNER = ServiceAccount("brand-keys", "key-owner")
-_CREDENTIALS_LIFETIME = 12 * 3600
 
 
 @dataclass(frozen=True)
@@ -82,12 +86,12 @@ def running_sandbox(folder: Path, say: Say) -> Iterator[Sandbox]:
         (folder / part).mkdir(parents=True)
     with ExitStack() as stack:
         say("starting the emulated KMS, the signer and a time-stamp authority")
-        kms = _start_kms(folder)
+        kms = start_kms(folder)
         stack.callback(kms.stop)
         authority = SigningAuthority.create(now=datetime.now(UTC))
         trust_anchors = folder / "client" / "trust-anchors.pem"
         trust_anchors.write_text(authority.trust_anchor_pem)
-        tsa = _start_tsa(folder, authority)
+        tsa = start_tsa(folder, authority)
         stack.callback(tsa.stop)
         announced = kms.wait_for(kms.output, {})
         control = ControlClient(announced["address"], announced["controlToken"])
@@ -97,8 +101,8 @@ def running_sandbox(folder: Path, say: Say) -> Iterator[Sandbox]:
         stack.callback(signer.stop)
 
         say(f"creating {len(SigningAlgorithm)} KMS keys, one for each algorithm, and certifying them")
-        owner = KeyOwner(_access_of(announced), SIGNER_ROLE)
-        keys = {algorithm: _certified_key(owner, algorithm, authority) for algorithm in SigningAlgorithm}
+        owner = KeyOwner(administrator(announced), SIGNER_ROLE)
+        keys = {algorithm: certified_key(owner, algorithm, authority) for algorithm in SigningAlgorithm}
         filled = fill(shipped.examples(), keys, timestamp_url=tsa.wait_for(tsa.output, {})["address"])
         for name, text in filled.files.items():
             (folder / "manifests" / name).write_text(text)
@@ -123,25 +127,6 @@ def running_sandbox(folder: Path, say: Say) -> Iterator[Sandbox]:
         yield sandbox
 
 
-def _start_kms(folder: Path) -> Child:
-    return Child("kms", folder / "logs", ["byok_sandbox.kms", "--events-file", str(folder / "kms-events.jsonl")], {})
-
-
-def _access_of(announced: Mapping[str, Any]) -> AwsAccess:
-    administrator = announced["administrator"]
-    return AwsAccess(announced["address"], administrator["accessKeyId"], administrator["secretAccessKey"], REGION)
-
-
-def _start_tsa(folder: Path, authority: SigningAuthority) -> Child:
-    tsa = TimeStampAuthority.create(authority, now=datetime.now(UTC))
-    chain_file, key_file = folder / "tsa" / "chain.pem", folder / "tsa" / "key.pem"
-    chain_file.write_text(tsa.chain_pem)
-    _write_secret(key_file, tsa.key_pem)
-    return Child(
-        "tsa", folder / "logs", ["byok_sandbox.tsa", f"--chain-file={chain_file}", f"--key-file={key_file}"], {}
-    )
-
-
 def _client_of(signer: Child, folder: Path) -> ClientSettings:
     serving = signer.wait_for(signer.log, {"message": "serving"})
     return ClientSettings(
@@ -151,26 +136,10 @@ def _client_of(signer: Child, folder: Path) -> ClientSettings:
     )
 
 
-def _write_secret(path: Path, content: bytes) -> None:
-    path.touch(mode=0o600)
-    path.write_bytes(content)
-
-
-def _certified_key(owner: KeyOwner, algorithm: SigningAlgorithm, authority: SigningAuthority) -> CertifiedKey:
-    arn = owner.create_key(algorithm)
-    owner.grant(arn, algorithm)
-    return CertifiedKey(arn, algorithm, owner.certify(arn, algorithm, authority))
-
-
 def _start_signer(folder: Path, issuer: Issuer, control: ControlClient) -> Child:
-    tls = TlsAuthority.create(now=datetime.now(UTC))
-    server = tls.issue(now=datetime.now(UTC))
-    (folder / "client" / "ca.pem").write_text(tls.trust_anchor_pem)
     jwks_file, cert_file, key_file = (folder / "signer" / name for name in ("jwks.json", "tls.crt", "tls.key"))
     issuer.write_jwks(jwks_file)
-    cert_file.write_text(server.certificate_pem)
-    _write_secret(key_file, server.key_pem.encode())
-    credentials = control.issue(SIGNER_ROLE, session_name="byok-signer", expires_in=_CREDENTIALS_LIFETIME)
+    write_server_certificate(cert_file, key_file, folder / "client" / "ca.pem")
     return Child(
         "signer",
         folder / "logs",
@@ -188,9 +157,5 @@ def _start_signer(folder: Path, issuer: Issuer, control: ControlClient) -> Child
             f"--audit={folder / 'audit.jsonl'}",
             f"--aws-endpoint={control.address}",
         ],
-        {
-            "AWS_ACCESS_KEY_ID": credentials["accessKeyId"],
-            "AWS_SECRET_ACCESS_KEY": credentials["secretAccessKey"],
-            "AWS_SESSION_TOKEN": credentials["sessionToken"],
-        },
+        signer_credentials(control),
     )
