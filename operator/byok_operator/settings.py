@@ -58,7 +58,7 @@ class Settings(InstallationSettings):
     ] = None
 
     presets: Annotated[
-        Folder | None, Setting("FOLDER", "Manifests of the preset recipes, applied into --presets-namespace.")
+        Folder | None, Setting("FOLDER", "Manifests of the preset recipes, applied into the release namespace.")
     ] = None
     managed_key_file: Annotated[
         File | None, Setting("FILE", "Manifest of the managed key, applied into the release namespace.")

@@ -1,0 +1,150 @@
+"""What kopf is for: to hear of changes. Its handlers hand each event on and do nothing else.
+
+kopf runs on a thread and an event loop of its own, so that the work of reconciling never delays it and what it does to
+its loop when it ends (it cancels every task there) is its own affair. When it ends it is started again: the store has
+lists of its own, so nothing that kopf misses is lost for longer than a minute.
+"""
+
+import asyncio
+import logging
+import random
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import kopf
+from kubernetes.aio.client import Configuration
+from kubernetes.aio.config import load_incluster_config, load_kube_config
+
+from byok_operator.settings import IN_CLUSTER
+from byok_operator.store import Kind
+from byok_service.kubernetes import BYOK_KEYS, NAMESPACES, SIGNING_RECIPES, JsonObject, Resource
+
+_LOG = logging.getLogger(__name__)
+_RESTART_SECONDS = 2.0
+"""At most so long kopf is away after it ended."""
+_STOP_SECONDS = 5.0
+
+Hear = Callable[[Kind, str | None, JsonObject], None]
+"""Takes kind, type of event (None for an object that a watch began with) and object; called on kopf's thread."""
+
+
+class KopfThread:
+    """kopf at work until `stop`; `source` is `in-cluster` or a kubeconfig's path."""
+
+    def __init__(self, source: str, hear: Hear) -> None:
+        self._source = source
+        self._hear = hear
+        self._thread = threading.Thread(target=self._run, name="kopf", daemon=True)
+        self._stopping = threading.Event()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._stop: asyncio.Event | None = None
+
+    def start(self) -> None:
+        """Begin to watch."""
+        # That signals are left to the main thread is as it should be; kopf warns of it each time.
+        logging.getLogger("kopf._core.reactor.running").setLevel(logging.ERROR)
+        self._thread.start()
+
+    async def stop(self) -> None:
+        """End, within a few seconds."""
+        self._stopping.set()
+        if self._loop is not None and self._stop is not None and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._stop.set)
+        await asyncio.to_thread(self._thread.join, _STOP_SECONDS)
+
+    def _run(self) -> None:
+        asyncio.run(self._watch())
+
+    async def _watch(self) -> None:
+        self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
+        while not self._stopping.is_set():
+            try:
+                await kopf.operator(
+                    registry=registry(self._source, self._hear),
+                    settings=settings(),
+                    clusterwide=True,
+                    standalone=True,
+                    stop_flag=self._stop,
+                )
+            except Exception as error:  # noqa: BLE001 - whatever ends kopf: without it changes would be seen late
+                _LOG.warning("watching ended and begins again", extra={"cause": f"{type(error).__name__}: {error}"})
+            if not self._stopping.is_set():
+                await _wait(self._stop, _RESTART_SECONDS * (0.5 + random.random() / 2))  # noqa: S311 - jitter
+
+
+async def _wait(event: asyncio.Event, seconds: float) -> None:
+    try:
+        await asyncio.wait_for(event.wait(), seconds)
+    except TimeoutError:
+        return
+
+
+def registry(source: str, hear: Hear) -> kopf.OperatorRegistry:
+    """Make the handlers: one for each kind, which hands on what it hears."""
+    handlers = kopf.OperatorRegistry()
+
+    @kopf.on.login(registry=handlers, backoff=_RESTART_SECONDS)
+    async def log_in(**_: Any) -> kopf.ConnectionInfo:  # noqa: ANN401 - kopf passes what it likes
+        return await _connection(source)
+
+    def hand_on(resource: Resource, kind: Kind) -> None:
+        @kopf.on.event(resource.group, resource.version, resource.plural, registry=handlers, id=kind)
+        async def changed(event: kopf.RawEvent, **_: Any) -> None:  # noqa: ANN401 - as above
+            hear(kind, event["type"], dict(event["object"]))
+
+    hand_on(BYOK_KEYS, "ByokKey")
+    hand_on(SIGNING_RECIPES, "SigningRecipe")
+    hand_on(NAMESPACES, "Namespace")
+    return handlers
+
+
+def settings() -> kopf.OperatorSettings:
+    """Make kopf leave objects alone, and come back soon after errors."""
+    chosen = kopf.OperatorSettings()
+    chosen.peering.standalone = True
+    chosen.posting.enabled = False
+    chosen.process.ultimate_exiting_timeout = None
+    chosen.execution.default_backoff = _RESTART_SECONDS
+    chosen.networking.error_backoffs = (0.2, 0.5, 1, _RESTART_SECONDS)
+    chosen.networking.connect_timeout = 5.0
+    chosen.networking.request_timeout = 30.0
+    chosen.queueing.error_delays = (0.2, 0.5, 1, _RESTART_SECONDS)
+    # Each object that was heard of keeps a task and its last event for so long.
+    chosen.queueing.idle_timeout = 0.1
+    chosen.watching.chunk_size = 500
+    chosen.persistence.diffbase_storage = _NoEssence()
+    return chosen
+
+
+class _NoEssence(kopf.DiffBaseStorage):
+    """Keeps nothing of an object for the next time: no handler here is told what changed."""
+
+    def build(self, **_: Any) -> kopf.BodyEssence:  # noqa: ANN401 - kopf's signature
+        """Make nothing, instead of a deep copy of the object at each event."""
+        return kopf.BodyEssence({})
+
+    def fetch(self, **_: Any) -> kopf.BodyEssence | None:  # noqa: ANN401 - kopf's signature
+        """Find nothing."""
+        return None
+
+    def store(self, **_: Any) -> None:  # noqa: ANN401 - kopf's signature
+        """Write no annotation."""
+
+
+async def _connection(source: str) -> kopf.ConnectionInfo:
+    """Read what kopf needs to connect, as `byok_service.kubernetes` reads it; called again after each 401."""
+    found = Configuration()
+    if source == IN_CLUSTER:
+        load_incluster_config(client_configuration=found, try_refresh_token=False)  # type: ignore[no-untyped-call]  # it has no types
+    else:
+        await load_kube_config(config_file=source, client_configuration=found, persist_config=False)  # type: ignore[no-untyped-call]  # as above
+    token: str | None = found.api_key.get("BearerToken")
+    return kopf.ConnectionInfo(
+        server=found.host,
+        ca_path=found.ssl_ca_cert,
+        insecure=not found.verify_ssl,
+        token=token.strip().removeprefix("Bearer ") if token else None,
+        certificate_path=found.cert_file,
+        private_key_path=found.key_file,
+    )
