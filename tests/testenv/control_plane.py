@@ -4,7 +4,6 @@ There is no node: Deployments stay at zero pods. Everything else is as in produc
 """
 
 import json
-import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -15,6 +14,7 @@ from tests.testenv.api import AdminApi
 from tests.testenv.binaries import Binaries
 from tests.testenv.certificates import Identity, Pki
 from tests.testenv.kubectl import Kubectl
+from tests.testenv.ports import accepts, free_ports
 from tests.testenv.processes import Daemon, Processes
 
 ISSUER = "https://kubernetes.default.svc.cluster.local"
@@ -49,7 +49,7 @@ class ControlPlane:
     """Of the cluster's administrator."""
     kubectl: Kubectl = field(init=False)
     api_server: Daemon = field(init=False)
-    _accounts: dict[ObjectName, Path] = field(default_factory=dict, init=False)
+    _projected: dict[Path, tuple[ObjectName, str | None]] = field(default_factory=dict, init=False)
 
     def __post_init__(self) -> None:
         self.api = AdminApi(self.port, self.pki.ca_file, self.admin)
@@ -109,26 +109,29 @@ class ControlPlane:
         """Get a token of a ServiceAccount; without an audience it is one for the API server."""
         return self.api.create_token(account.namespace, account.name, audience=audience, seconds=seconds)
 
+    def write_token(self, account: ObjectName, path: Path, *, audience: str | None = None) -> None:
+        """Write a token into a file, as the kubelet does for a pod; `renew_tokens` writes it again."""
+        fresh = path.with_name(f"{path.name}.new")
+        fresh.touch(mode=0o600)
+        fresh.write_text(self.token(account, audience=audience))
+        fresh.replace(path)
+        self._projected[path] = (account, audience)
+
+    def renew_tokens(self) -> None:
+        """Write fresh tokens into all files, as the kubelet does before they expire."""
+        for path, (account, audience) in list(self._projected.items()):
+            self.write_token(account, path, audience=audience)
+
     def kubeconfig_for(self, account: ObjectName) -> Path:
         """Write a kubeconfig that speaks for a ServiceAccount by a token in a file, as a pod does."""
-        token_file = self._accounts.setdefault(account, self.folder / f"{account.namespace}.{account.name}.token")
-        self._write_token(account, token_file)
-        return self._kubeconfig(f"{account.namespace}.{account.name}", {"tokenFile": str(token_file)})
+        name = f"{account.namespace}.{account.name}"
+        token_file = self.folder / f"{name}.token"
+        self.write_token(account, token_file)
+        return self._kubeconfig(name, {"tokenFile": str(token_file)})
 
     def kubectl_for(self, account: ObjectName) -> Kubectl:
         """Make a kubectl that speaks for a ServiceAccount."""
         return Kubectl(self.binaries.kubectl, self.kubeconfig_for(account))
-
-    def renew_tokens(self) -> None:
-        """Write fresh tokens beside each kubeconfig, as the kubelet does before one expires."""
-        for account, path in self._accounts.items():
-            self._write_token(account, path)
-
-    def _write_token(self, account: ObjectName, path: Path) -> None:
-        fresh = path.with_suffix(".new")
-        fresh.touch(mode=0o600)
-        fresh.write_text(self.token(account))
-        fresh.replace(path)
 
     def _certificate_kubeconfig(self, name: str, identity: Identity) -> Path:
         files = {"client-certificate": str(identity.certificate), "client-key": str(identity.key)}
@@ -158,7 +161,7 @@ class ControlPlane:
 def running_control_plane(folder: Path, binaries: Binaries, processes: Processes) -> Iterator[ControlPlane]:
     """Start a control plane in an empty `folder`; on leaving, its processes are gone."""
     pki = Pki(folder / "pki")
-    api_port, client_port, peer_port = _free_ports(3)
+    api_port, client_port, peer_port = free_ports(3)
     client, peer = f"http://127.0.0.1:{client_port}", f"http://127.0.0.1:{peer_port}"
     etcd = processes.start(
         "etcd",
@@ -175,7 +178,7 @@ def running_control_plane(folder: Path, binaries: Binaries, processes: Processes
         ],
         folder / "etcd.log",
     )
-    etcd.wait_until(lambda: _accepts(client_port), _READY_LIMIT)
+    etcd.wait_until(lambda: accepts(client_port), _READY_LIMIT)
     admin = pki.client("admin", "system:masters")
     plane = ControlPlane(folder, binaries, processes, pki, api_port, admin, client)
     plane.start_api_server()
@@ -185,20 +188,3 @@ def running_control_plane(folder: Path, binaries: Binaries, processes: Processes
     finally:
         # It takes a quarter of a minute over an orderly end, for the sake of clients that are ending too.
         plane.stop_api_server()
-
-
-def _accepts(port: int) -> bool:
-    try:
-        with socket.create_connection(("127.0.0.1", port), 1):
-            return True
-    except OSError:
-        return False
-
-
-def _free_ports(count: int) -> list[int]:
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    try:
-        return [taken.getsockname()[1] for taken in sockets]
-    finally:
-        for taken in sockets:
-            taken.close()

@@ -8,13 +8,24 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Protocol, Self
 
 from tests.testenv.modules import TestenvError
 
 _STOP_LIMIT = 15.0
 _INTERVAL = 0.02
 _REAPER = Path(__file__).with_name("reaper.py")
+
+
+class Stoppable(Protocol):
+    """A child process, of whatever class."""
+
+    @property
+    def pid(self) -> int:
+        """Process id."""
+
+    def stop(self) -> None:
+        """End it, if it has not ended."""
 
 
 class Daemon:
@@ -78,7 +89,7 @@ class Processes:
     """All children of one run: ended in the reverse order on leaving, and killed if the run itself is killed."""
 
     def __init__(self) -> None:
-        self._children: list[Daemon] = []
+        self._children: list[Stoppable] = []
         self._reaper = subprocess.Popen(
             [sys.executable, "-I", "-S", _REAPER], stdin=subprocess.PIPE, start_new_session=True, env={}
         )
@@ -101,20 +112,24 @@ class Processes:
     def start(self, name: str, command: Sequence[str], log: Path, environ: Mapping[str, str] | None = None) -> Daemon:
         """Start a program; it sees of the environment only what is given and what any program needs."""
         child = Daemon(name, command, log, {**_inherited(), **(environ or {})})
-        self.watch(child.pid)
+        self._watch(child.pid)
         self._children.append(child)
         return child
 
-    def watch(self, pid: int) -> None:
-        """Have a process that was started elsewhere killed if this run is."""
-        if self._reaper.stdin is not None:
-            self._reaper.stdin.write(f"{pid}\n".encode())
-            self._reaper.stdin.flush()
+    def adopt(self, child: Stoppable) -> None:
+        """Have a process that was started elsewhere ended like the others."""
+        self._watch(child.pid)
+        self._children.append(child)
 
     def forget(self, child: Daemon) -> None:
         """Leave out a process that has ended."""
         if child in self._children:
             self._children.remove(child)
+
+    def _watch(self, pid: int) -> None:
+        if self._reaper.stdin is not None:
+            self._reaper.stdin.write(f"{pid}\n".encode())
+            self._reaper.stdin.flush()
 
 
 def _inherited() -> dict[str, str]:

@@ -1,0 +1,185 @@
+"""The whole system on a real control plane: emulated KMS, signer and operator as processes, with production's RBAC.
+
+Signer and operator speak to the API server by ServiceAccount tokens in files, which are renewed as the kubelet does it.
+Everything lives in one folder: `manifests/` (the filled-in examples, to be applied), `client/` (what jobs and key
+owners need), `control-plane/`, `logs/`, `audit.jsonl`, `kms-events.jsonl` (as CloudTrail has them).
+"""
+
+import os
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from byok_api.references import ObjectName
+from byok_client import ClientSettings
+from byok_sandbox import parts, shipped
+from tests.testenv.binaries import control_plane_binaries
+from tests.testenv.control_plane import ControlPlane, running_control_plane
+from tests.testenv.go_toolchain import Say
+from tests.testenv.installed import Installation, install, shipped_presets
+from tests.testenv.keeper import kept
+from tests.testenv.ports import free_ports
+from tests.testenv.processes import Processes
+from tests.testenv.service import Service
+from tests.testenv.surroundings import Starting, Surroundings
+
+NAME = "cluster"
+"""What the installation is called in external ids."""
+AUDIENCE = "byok-signer"
+JOB = ObjectName("media", "media-job")
+OWNER = ObjectName("brand-keys", "byok-key-owner")
+_FOLDERS = ("manifests", "client", "signer", "operator", "tsa", "logs", "control-plane")
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """A running system, in which nothing has been applied yet but what the platform team applies."""
+
+    folder: Path
+    plane: ControlPlane
+    installation: Installation
+    around: Surroundings
+    signer: Service
+    operator: Service
+    client: ClientSettings
+    """What the job JOB needs to call the signer."""
+
+    @property
+    def manifests(self) -> Path:
+        """Folder of the filled-in examples."""
+        return self.folder / "manifests"
+
+    @property
+    def audit(self) -> Path:
+        """The signer's audit trail."""
+        return self.folder / "audit.jsonl"
+
+    @property
+    def owner_token(self) -> Path:
+        """Token of OWNER for the signer: it may probe and certify the keys of its namespace."""
+        return self.folder / "client" / "owner-token"
+
+    @property
+    def exports(self) -> dict[str, str]:
+        """Environment variables by which kubectl, byokctl, the SDK and boto3 find their way."""
+        access = self.around.owner.access
+        programs = (str(self.plane.binaries.kubectl.parent), str(Path(sys.executable).parent))
+        return {
+            **self.plane.kubectl.environ,
+            "PATH": os.pathsep.join((*programs, os.environ.get("PATH", os.defpath))),
+            "BYOK_SIGNER_ADDRESS": self.client.address,
+            "BYOK_SIGNER_CA_FILE": str(self.client.ca_file),
+            "BYOK_SIGNER_TOKEN_FILE": str(self.client.token_file),
+            "AWS_ENDPOINT_URL": access.endpoint,
+            # boto3 reads the second, the AWS command line and other SDKs the first.
+            "AWS_REGION": access.region,
+            "AWS_DEFAULT_REGION": access.region,
+            "AWS_ACCESS_KEY_ID": access.access_key_id,
+            "AWS_SECRET_ACCESS_KEY": access.secret_access_key,
+        }
+
+
+@contextmanager
+def running_cluster(folder: Path, say: Say) -> Iterator[Cluster]:
+    """Start everything in an empty `folder`, and end every process on leaving; TestenvError if that cannot be done."""
+    binaries = control_plane_binaries(os.environ, say)
+    for name in _FOLDERS:
+        (folder / name).mkdir(parents=True)
+    with Processes() as processes:
+        say("starting etcd, kube-apiserver, kube-controller-manager, the emulated KMS and a time-stamp authority")
+        starting = Starting.begin(folder, processes)
+        with running_control_plane(folder / "control-plane", binaries, processes) as plane:
+            cluster = _set_up(folder, plane, starting, processes, say=say)
+            with kept(plane, cluster.operator, say):
+                cluster.signer.wait_until_ready()
+                cluster.operator.wait_until_ready()
+                yield cluster
+
+
+def _set_up(folder: Path, plane: ControlPlane, starting: Starting, processes: Processes, *, say: Say) -> Cluster:
+    say("applying crds/, roles and admission policies")
+    installation = Installation(preset_names=shipped_presets())
+    install(plane, installation)
+    plane.kubectl("apply", "-f", str(shipped.examples() / "1-namespaces.yaml"))
+    plane.kubectl.apply(*_account(JOB, "byok-signer-user"), *_account(OWNER, "byok-key-owner"))
+    around = starting.wait()
+    signer_port, signer_http, operator_http = free_ports(3)
+    places = _Places(folder, plane, installation, f"127.0.0.1:{signer_port}", processes)
+    token_file = folder / "client" / "token"
+    client = ClientSettings(address=places.signer_address, ca_file=places.ca_file, token_file=token_file)
+    say("starting the signer and the operator")
+    signer, operator = places.signer(around, signer_http), places.operator(operator_http)
+    for service in (signer, operator):
+        service.start()
+    cluster = Cluster(folder, plane, installation, around, signer, operator, client)
+    plane.write_token(JOB, token_file, audience=AUDIENCE)
+    plane.write_token(OWNER, cluster.owner_token, audience=AUDIENCE)
+    return cluster
+
+
+@dataclass(frozen=True)
+class _Places:
+    """Where both services find what they need."""
+
+    folder: Path
+    plane: ControlPlane
+    installation: Installation
+    signer_address: str
+    processes: Processes
+
+    @property
+    def ca_file(self) -> Path:
+        return self.folder / "client" / "ca.pem"
+
+    def signer(self, around: Surroundings, http_port: int) -> Service:
+        certificate, key = self.folder / "signer" / "tls.crt", self.folder / "signer" / "tls.key"
+        parts.write_server_certificate(certificate, key, self.ca_file)
+        flags = {
+            "kubernetes": self.plane.kubeconfig_for(self.installation.signer_account),
+            "installation": NAME,
+            "presets-namespace": self.installation.namespace,
+            "listen": self.signer_address,
+            "http-listen": f"127.0.0.1:{http_port}",
+            "tls-cert-file": certificate,
+            "tls-key-file": key,
+            "audit": self.folder / "audit.jsonl",
+            "aws-endpoint": around.owner.access.endpoint,
+        }
+        return self._service("signer", flags, parts.signer_credentials(around.control), http_port)
+
+    def operator(self, http_port: int) -> Service:
+        token = self.folder / "operator" / "token"
+        account = self.installation.operator_account
+        self.plane.write_token(account, token, audience=AUDIENCE)
+        flags = {
+            "kubernetes": self.plane.kubeconfig_for(account),
+            "installation": NAME,
+            "namespace": self.installation.namespace,
+            "presets-namespace": self.installation.namespace,
+            "presets": shipped.presets(),
+            "signers": self.signer_address,
+            "signer-ca-file": self.ca_file,
+            "signer-token-file": token,
+            "http-listen": f"127.0.0.1:{http_port}",
+        }
+        return self._service("operator", flags, {}, http_port)
+
+    def _service(self, name: str, flags: Mapping[str, object], environ: Mapping[str, str], http_port: int) -> Service:
+        command = [sys.executable, "-m", f"byok_{name}", *(f"--{flag}={value}" for flag, value in flags.items())]
+        return Service(name, command, self.folder / "logs" / f"{name}.log", environ, http_port, self.processes)
+
+
+def _account(account: ObjectName, role: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Make a ServiceAccount, and give it a role in its own namespace."""
+    metadata = {"name": account.name, "namespace": account.namespace}
+    binding = {
+        "apiVersion": "rbac.authorization.k8s.io/v1",
+        "kind": "RoleBinding",
+        "metadata": metadata,
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": role},
+        "subjects": [{"kind": "ServiceAccount", **metadata}],
+    }
+    return {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": metadata}, binding
