@@ -1,4 +1,4 @@
-"""The signer's KeyProbe with scripted answers."""
+"""The signer's KeyProbe and Certification with scripted answers."""
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -7,26 +7,57 @@ from pathlib import Path
 
 import grpc
 
-from byok_api.signer.v1.signer_pb2 import ProbeKeyRequest, ProbeKeyResponse
-from byok_api.signer.v1.signer_pb2_grpc import KeyProbeServicer, add_KeyProbeServicer_to_server
+from byok_api.signer.v1.signer_pb2 import (
+    CreateCertificateRequestRequest,
+    CreateCertificateRequestResponse,
+    ProbeKeyRequest,
+    ProbeKeyResponse,
+    WatchHealthRequest,
+    WatchHealthResponse,
+)
+from byok_api.signer.v1.signer_pb2_grpc import (
+    CertificationServicer,
+    KeyProbeServicer,
+    add_CertificationServicer_to_server,
+    add_KeyProbeServicer_to_server,
+)
 
 
-class FakeProbe(KeyProbeServicer):
-    """Answers every probe with `answer`; `requests` says what it was asked."""
+class FakeProbe(KeyProbeServicer, CertificationServicer):
+    """Answers probes with `answer` and certificate requests with `request`; the lists say what it was asked."""
 
     def __init__(self, address: str) -> None:
         self.address = address
         self.answer = ProbeKeyResponse()
+        self.request = CreateCertificateRequestResponse()
         self.requests: list[ProbeKeyRequest] = []
+        self.certificate_requests: list[CreateCertificateRequestRequest] = []
+        self.tokens: list[str | bytes] = []
 
     def ProbeKey(  # noqa: N802 - named by the .proto
         self,
         request: ProbeKeyRequest,
         context: grpc.ServicerContext,
     ) -> ProbeKeyResponse:
-        del context
+        self.tokens += [value for name, value in context.invocation_metadata() if name == "authorization"]
         self.requests.append(request)
         return self.answer
+
+    def WatchHealth(  # noqa: N802 - named by the .proto
+        self,
+        request: WatchHealthRequest,
+        context: grpc.ServicerContext,
+    ) -> Iterator[WatchHealthResponse]:
+        raise NotImplementedError
+
+    def CreateCertificateRequest(  # noqa: N802 - named by the .proto
+        self,
+        request: CreateCertificateRequestRequest,
+        context: grpc.ServicerContext,
+    ) -> CreateCertificateRequestResponse:
+        del context
+        self.certificate_requests.append(request)
+        return self.request
 
 
 @contextmanager
@@ -35,6 +66,7 @@ def probing(folder: Path) -> Iterator[FakeProbe]:
     probe = FakeProbe(f"unix:{folder}/probe.sock")
     server = grpc.server(ThreadPoolExecutor(1))
     add_KeyProbeServicer_to_server(probe, server)
+    add_CertificationServicer_to_server(probe, server)
     server.add_insecure_port(probe.address)
     server.start()
     try:

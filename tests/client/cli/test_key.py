@@ -7,12 +7,14 @@ from pathlib import Path
 
 import pytest
 import yaml
+from aiohttp import web
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from byok_api.algorithms import SigningAlgorithm
 from byok_api.certificates import CertificateChain
 from byok_api.errors import Reason
-from byok_api.signer.v1.signer_pb2 import ProbeKeyResponse, ProbeResult
+from byok_api.signer.v1.signer_pb2 import CreateCertificateRequestResponse, ProbeKeyResponse, ProbeResult
+from tests.support.api_server_thread import api_server_in_thread
 from tests.support.command_line import Cli
 from tests.support.fake_probe import FakeProbe, probing
 from tests.support.pki import NOW, Leaf, identity
@@ -152,3 +154,47 @@ def test_what_is_no_key_fails_by_name(cli: Cli, tmp_path: Path, content: str, ru
     ended = cli("key", "lint", path, "-o", "json")
     assert ended.status == 1
     assert rule in {finding["rule"] for finding in ended.document["findings"]}
+
+
+REQUEST = CreateCertificateRequestResponse(
+    request=b"pkcs10", algorithm="ES256", key_arn="arn:key", spki_sha256="0" * 64, audit_id="writer/7"
+)
+
+
+def test_a_certificate_request_is_printed_as_pem(cli: Cli, probe: FakeProbe) -> None:
+    probe.request = REQUEST
+    subject = "CN=Studio\\, Berlin,O=Example GmbH,C=DE"
+    ended = cli("key", "csr", "media/studio", "--subject", subject, "--dns", "studio.example", "--email", "a@b.example")
+    assert ended.status == 0, ended.err
+    assert ended.out == ("-----BEGIN CERTIFICATE REQUEST-----\ncGtjczEw\n-----END CERTIFICATE REQUEST-----\n")
+    (asked,) = probe.certificate_requests
+    assert (asked.namespace, asked.name) == ("media", "studio")
+    assert (asked.subject.common_name, asked.subject.organization) == ("Studio, Berlin", "Example GmbH")
+    assert (list(asked.dns_names), list(asked.email_addresses)) == (["studio.example"], ["a@b.example"])
+
+
+def test_a_certificate_request_is_written_to_a_file(cli: Cli, probe: FakeProbe, tmp_path: Path) -> None:
+    probe.request = REQUEST
+    ended = cli("key", "csr", "media/studio", "--subject", "CN=A,O=B", "--out", tmp_path / "a.csr")
+    assert ended.out == f"{tmp_path}/a.csr: request for arn:key, signed with ES256; recorded as writer/7\n"
+    assert (tmp_path / "a.csr").read_text().startswith("-----BEGIN CERTIFICATE REQUEST-----\n")
+
+
+@pytest.mark.parametrize("subject", ["Studio", "CN=", "XX=a", "CN=a,CN=b", ""])
+def test_a_subject_that_cannot_be_read_is_wrong_usage(cli: Cli, subject: str) -> None:
+    ended = cli("key", "csr", "media/studio", "--subject", subject)
+    assert (ended.status, "--subject" in ended.err) == (2, True)
+
+
+def test_an_owner_outside_of_the_cluster_calls_as_an_account_of_the_keys_namespace(
+    cli: Cli, probe: FakeProbe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    probe.answer = ProbeKeyResponse(get_public_key=PASSED, sign=PASSED, certificate=PASSED)
+    with api_server_in_thread() as server:
+        monkeypatch.setenv("KUBECONFIG", server.kubeconfig(tmp_path))
+        made = {"metadata": {}, "status": {"token": "made-for-owner"}}
+        server.answers.append(web.json_response(made, status=201))
+        ended = cli("key", "probe", "media/studio", "--service-account", "owner")
+    assert ended.status == 0, ended.err
+    assert server.requests == [("POST", "/api/v1/namespaces/media/serviceaccounts/owner/token")]
+    assert probe.tokens == ["Bearer made-for-owner"]

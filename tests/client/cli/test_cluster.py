@@ -1,0 +1,131 @@
+"""`byokctl get` and `key certificate set`, against an API server in another thread."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiohttp import web
+
+from byok_sandbox.ca import pem_of
+from tests.support.api_server_thread import api_server_in_thread
+from tests.support.command_line import Cli
+from tests.support.fake_api_server import FakeApiServer
+from tests.support.manifests import key_document, pem_of_identity, recipe_document
+from tests.support.pki import Leaf, identity
+
+KEYS, RECIPES = "byok.dev/byokkeys", "byok.dev/signingrecipes"
+GENERATION = 1
+
+
+@pytest.fixture
+def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeApiServer]:
+    with api_server_in_thread() as server:
+        monkeypatch.setenv("KUBECONFIG", server.kubeconfig(tmp_path))
+        yield server
+
+
+def _conditions(**reasons: str) -> list[dict[str, str]]:
+    return [
+        {
+            "type": kind,
+            "status": "True" if reason == "Verified" else "Unknown" if reason == "NotRequested" else "False",
+            "reason": reason,
+            "message": f"said of {kind}",
+        }
+        for kind, reason in reasons.items()
+    ]
+
+
+def _judged(document: dict[str, Any], generation: int = GENERATION, **reasons: str) -> dict[str, Any]:
+    status = {"observedGeneration": generation, "conditions": _conditions(**reasons), "algorithm": "ES256"}
+    return document | {"status": status}
+
+
+def test_what_is_ready_is_told_in_a_table(cli: Cli, cluster: FakeApiServer) -> None:
+    cluster.put(KEYS, _judged(key_document(), LeastPrivilege="NotRequested", Ready="Verified"))
+    cluster.put(RECIPES, _judged(recipe_document(), Ready="Verified"))
+    ended = cli("get")
+    assert (ended.status, ended.err) == (0, "")
+    heading, key, recipe = ended.out.splitlines()
+    assert heading.split()[:4] == ["KIND", "NAME", "READY", "REASON"]
+    assert key.split()[:5] == ["ByokKey", "media/brand", "True", "Verified", "ES256"]
+    assert recipe.split()[:3] == ["SigningRecipe", "media/photo", "True"]
+
+
+def test_what_stands_against_a_key_is_told_with_the_next_step(cli: Cli, cluster: FakeApiServer) -> None:
+    cluster.put(KEYS, _judged(key_document(), SignGranted="KeyAccessDenied", Ready="KeyAccessDenied"))
+    ended = cli("get", "keys")
+    assert ended.status == 1
+    *_, said, remedy = ended.out.splitlines()
+    assert said == "ByokKey media/brand: SignGranted is False: KeyAccessDenied: said of SignGranted"
+    assert "kms:Sign and kms:GetPublicKey" in remedy
+    document = cli("get", "keys", "-o", "json").document
+    (condition, _) = document["ByokKey"][0]["conditions"]
+    assert condition["nextStep"] == remedy.strip()
+
+
+def test_a_status_of_an_older_spec_is_not_taken_for_the_present_one(cli: Cli, cluster: FakeApiServer) -> None:
+    cluster.put(KEYS, _judged(key_document(), generation=0, Ready="Verified"))
+    ended = cli("get", "keys", "media/brand")
+    assert ended.status == 1
+    assert "the operator has not looked at this state of it yet" in ended.out
+    assert cli("get", "keys", "-o", "json").document["ByokKey"][0]["ready"] is None
+
+
+def test_an_object_that_is_not_there_is_named(cli: Cli, cluster: FakeApiServer) -> None:
+    assert cluster.port
+    ended = cli("get", "recipes", "media/nothing")
+    assert ended.status == 1
+    assert "ObjectNotFound: signingrecipes.byok.dev media/nothing" in ended.err
+
+
+def test_a_denial_is_told_in_the_api_servers_words(cli: Cli, cluster: FakeApiServer) -> None:
+    denied = {"kind": "Status", "code": 403, "reason": "Forbidden", "message": 'cannot list resource "byokkeys"'}
+    cluster.answers.append(web.json_response(denied, status=403))
+    ended = cli("get")
+    assert ended.status == 1
+    assert "ClusterRefused" in ended.err
+    assert 'cannot list resource "byokkeys"' in ended.err
+
+
+def test_without_a_cluster_the_way_to_one_is_told(cli: Cli, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("KUBECONFIG", str(tmp_path / "none"))
+    ended = cli("get")
+    assert ended.status == 2
+    assert "set KUBECONFIG" in ended.err
+
+
+def test_names_without_their_kind_are_wrong_usage(cli: Cli) -> None:
+    ended = cli("get", "all", "media/brand")
+    assert (ended.status, "say which kind is named" in ended.err) == (2, True)
+
+
+def test_a_good_chain_is_registered(cli: Cli, cluster: FakeApiServer, tmp_path: Path) -> None:
+    cluster.put(KEYS, key_document(certificate=None))
+    chain = tmp_path / "chain.pem"
+    chain.write_text(pem_of_identity(identity()))
+    ended = cli("key", "certificate", "set", "media/brand", chain)
+    assert ended.status == 0, ended.err
+    assert "registered with ByokKey media/brand" in ended.out
+    stored = cluster.objects[KEYS]["media", "brand"]
+    assert stored["spec"]["certificate"]["pem"] == chain.read_text()
+    assert stored["spec"]["aws"] == key_document()["spec"]["aws"]
+
+
+def test_a_chain_that_breaks_a_rule_is_not_registered(cli: Cli, cluster: FakeApiServer, tmp_path: Path) -> None:
+    cluster.put(KEYS, key_document(certificate=None))
+    chain = tmp_path / "chain.pem"
+    chain.write_text(pem_of(Leaf(authority_key_identifier=False).chain().certificates))
+    ended = cli("key", "certificate", "set", "media/brand", chain)
+    assert ended.status == 1
+    assert cluster.writes() == []
+
+
+def test_a_chain_for_another_key_is_not_registered(cli: Cli, cluster: FakeApiServer, tmp_path: Path) -> None:
+    cluster.put(KEYS, key_document(certificate=None) | {"status": {"publicKey": {"spkiSHA256": "0" * 64}}})
+    chain = tmp_path / "chain.pem"
+    chain.write_text(pem_of_identity(identity()))
+    ended = cli("key", "certificate", "set", "media/brand", chain)
+    assert (ended.status, "CertificateMismatch" in ended.err) == (1, True)
+    assert cluster.writes() == []
