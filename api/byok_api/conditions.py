@@ -46,7 +46,7 @@ class ConditionReason(Described):
     STALE = "Stale", "The check has not been made for longer than staleAfter."
     VALIDATING = "Validating", "The check has not been made yet."
     NOT_REQUESTED = "NotRequested", "The spec does not ask for the check."
-    EXCESS_PERMISSIONS = "ExcessPermissions", "The signer's identity may do more than it needs."
+    NOT_CHECKED = "NotChecked", "The check cannot be made before something else holds, which the message names."
     NO_PARENT = "NoParent", "The recipe extends nothing."
     NO_KEY = "NoKey", "The recipe names no key: it can be extended and cannot sign."
 

@@ -3,21 +3,16 @@
 All times are aware and, save where said otherwise, of the operator's own clock.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
-from typing import TYPE_CHECKING
 
 from byok_api.conditions import Condition
+from byok_api.key_rules import KeyStanding
+from byok_api.objects import Unreadable
+from byok_api.recipe_rules import RecipeStanding
 from byok_api.references import ObjectName
 from byok_api.statuses import ByokKeyStatus, SigningRecipeStatus
-
-if TYPE_CHECKING:
-    from byok_api.inventory import Unreadable
-    from byok_api.key_rules import KeyStanding
-    from byok_api.recipe_rules import RecipeStanding
 
 REVERIFY_ANNOTATION = "byok.dev/reverify"
 """Whoever changes its value has the key probed at once, least privilege included where the spec asks for that."""
@@ -92,7 +87,7 @@ class Probe:
         """Whether KMS would have signed."""
         return self.public_key.outcome is Outcome.PASSED and self.sign.outcome is Outcome.PASSED
 
-    def succeeding(self, earlier: Probe | None) -> Probe:
+    def succeeding(self, earlier: "Probe | None") -> "Probe":
         """Keep what an earlier probe of the same generation found of least privilege, if this one was not to ask."""
         if earlier is None or self.least_privilege is not None or earlier.generation != self.generation:
             return self
