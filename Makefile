@@ -3,9 +3,9 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.installed
-PARTS  := client operator sandbox signer
+PARTS  := cli client operator sandbox signer
 
-.PHONY: demo test lint bench fuzz format generate requirements clean
+.PHONY: demo test test-fast cluster lint bench bench-operator fuzz format generate requirements clean
 .DELETE_ON_ERROR:
 
 demo: $(READY)
@@ -13,6 +13,14 @@ demo: $(READY)
 
 test: lint
 	@$(BIN)/python -m pytest --quiet
+
+# Without the tests on a real control plane, which is built once from Go modules: about ten minutes, then it is cached.
+test-fast: lint
+	@$(BIN)/python -m pytest --quiet --ignore=tests/cluster
+
+# A real control plane, emulated KMS, signer and operator on this machine, until Ctrl-C.
+cluster: $(READY)
+	@$(BIN)/python -m tests.testenv.cluster
 
 lint: $(READY)
 	@$(BIN)/ruff format --check --quiet
@@ -24,6 +32,10 @@ lint: $(READY)
 # About ten minutes; writes docs/benchmarks.md.
 bench: $(READY)
 	@$(BIN)/python -m benchmarks
+
+# On a real control plane; writes docs/benchmarks-operator.md.
+bench-operator: $(READY)
+	@$(BIN)/python -m benchmarks.operator
 
 # About two minutes; `make fuzz FUZZ_SECONDS=600` gives each target ten.
 FUZZ_SECONDS ?= 40
