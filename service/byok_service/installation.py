@@ -4,7 +4,11 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict
 
-from byok_service.setting_types import File, Installation, Name, Namespace, Setting, Sha256, Terms
+from byok_api.installation import Rules
+from byok_api.manifests import SIZE_LIMIT, ManifestError
+from byok_api.ownership import KeyOwnership
+from byok_service.setting_types import File, Installation, Name, Namespace, RoleArn, Setting, Sha256, Terms
+from byok_service.settings import SettingsError
 
 
 class InstallationSettings(BaseModel):
@@ -41,3 +45,33 @@ class InstallationSettings(BaseModel):
         bool,
         Setting("true|false", "Refuse keys for which no role is assumed, and so no external id is demanded."),
     ] = False
+    aws_role: Annotated[
+        RoleArn | None,
+        Setting(
+            "ARN", "Role assumed, with the key's external id, for each key that names none: every key then has one."
+        ),
+    ] = None
+
+    def rules(self) -> Rules:
+        """Make the rules that keys and recipes are judged by; SettingsError for a --key-ownership that is none."""
+        return Rules(
+            installation=self.installation,
+            presets_namespace=self.presets_namespace,
+            managed_key=self.managed_key,
+            required_terms=self.required_terms,
+            required_terms_sha256=self.required_terms_sha256,
+            ownership=self._ownership(),
+            require_external_id=self.require_external_id,
+            default_role=self.aws_role,
+        )
+
+    def _ownership(self) -> KeyOwnership | None:
+        if self.key_ownership is None:
+            return None
+        try:
+            with self.key_ownership.open("rb") as file:
+                return KeyOwnership.parse(file.read(SIZE_LIMIT + 1), str(self.key_ownership))
+        except OSError as error:
+            raise SettingsError(f"--key-ownership {self.key_ownership}: cannot be read: {error.strerror}") from None
+        except ManifestError as error:
+            raise SettingsError(f"--key-ownership: {error.message}") from None

@@ -15,7 +15,6 @@ from byok_service.setting_types import (
     HttpAddress,
     ListenAddress,
     LogLevel,
-    RoleArn,
     Setting,
     TcpAddress,
     UnixSocket,
@@ -135,12 +134,6 @@ class Settings(InstallationSettings):
     ] = None
     aws_use_fips: Annotated[bool, Setting("true|false", "Use AWS's FIPS endpoints.")] = False
     aws_use_dualstack: Annotated[bool, Setting("true|false", "Use AWS's dual-stack endpoints (IPv4 and IPv6).")] = False
-    aws_role: Annotated[
-        RoleArn | None,
-        Setting(
-            "ARN", "Role assumed, with the key's external id, for each key that names none: every key then has one."
-        ),
-    ] = None
 
     log_level: Annotated[LogLevel, Setting("|".join(LogLevel), "How much is logged, as JSON on standard error.")] = (
         LogLevel.INFO
