@@ -122,12 +122,15 @@ class ControlPlane:
         for path, (account, audience) in list(self._projected.items()):
             self.write_token(account, path, audience=audience)
 
-    def kubeconfig_for(self, account: ObjectName) -> Path:
-        """Write a kubeconfig that speaks for a ServiceAccount by a token in a file, as a pod does."""
+    def kubeconfig_for(self, account: ObjectName, *, api_port: int | None = None) -> Path:
+        """Write a kubeconfig that speaks for a ServiceAccount by a token in a file, as a pod does.
+
+        `api_port` is where a relay takes connections to the API server.
+        """
         name = f"{account.namespace}.{account.name}"
         token_file = self.folder / f"{name}.token"
         self.write_token(account, token_file)
-        return self._kubeconfig(name, {"tokenFile": str(token_file)})
+        return self._kubeconfig(name, {"tokenFile": str(token_file)}, api_port=api_port)
 
     def kubectl_for(self, account: ObjectName) -> Kubectl:
         """Make a kubectl that speaks for a ServiceAccount."""
@@ -137,8 +140,9 @@ class ControlPlane:
         files = {"client-certificate": str(identity.certificate), "client-key": str(identity.key)}
         return self._kubeconfig(name, files)
 
-    def _kubeconfig(self, name: str, user: dict[str, str]) -> Path:
-        cluster = {"server": self.url, "certificate-authority": str(self.pki.ca_file)}
+    def _kubeconfig(self, name: str, user: dict[str, str], *, api_port: int | None = None) -> Path:
+        server = f"https://127.0.0.1:{api_port or self.port}"
+        cluster = {"server": server, "certificate-authority": str(self.pki.ca_file)}
         config = {
             "apiVersion": "v1",
             "kind": "Config",
@@ -147,7 +151,7 @@ class ControlPlane:
             "contexts": [{"name": "testenv", "context": {"cluster": "testenv", "user": name}}],
             "current-context": "testenv",
         }
-        path = self.folder / f"{name}.kubeconfig"
+        path = self.folder / (f"{name}.{api_port}.kubeconfig" if api_port else f"{name}.kubeconfig")
         path.touch(mode=0o600)
         path.write_text(json.dumps(config, indent=2))
         return path

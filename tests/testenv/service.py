@@ -23,6 +23,8 @@ class Service:
     environ: Mapping[str, str]
     http_port: int
     processes: Processes
+    address: str = ""
+    """HOST:PORT of a signer's gRPC API."""
     restarts: int = field(default=0, init=False)
     """How often it was started again because it had ended by itself, or was killed."""
     daemon: Daemon = field(init=False)

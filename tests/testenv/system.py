@@ -7,7 +7,7 @@ owners need), `control-plane/`, `logs/`, `audit.jsonl`, `kms-events.jsonl` (as C
 
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,20 +15,17 @@ from typing import Any
 
 from byok_api.references import ObjectName
 from byok_client import ClientSettings
-from byok_sandbox import parts, shipped
+from byok_sandbox import shipped
 from tests.testenv.binaries import control_plane_binaries
 from tests.testenv.control_plane import ControlPlane, running_control_plane
+from tests.testenv.deployment import AUDIENCE, Deployment
 from tests.testenv.go_toolchain import Say
 from tests.testenv.installed import Installation, install, shipped_presets
 from tests.testenv.keeper import kept
-from tests.testenv.ports import free_ports
 from tests.testenv.processes import Processes
 from tests.testenv.service import Service
 from tests.testenv.surroundings import Starting, Surroundings
 
-NAME = "cluster"
-"""What the installation is called in external ids."""
-AUDIENCE = "byok-signer"
 JOB = ObjectName("media", "media-job")
 OWNER = ObjectName("brand-keys", "byok-key-owner")
 _FOLDERS = ("manifests", "client", "signer", "operator", "tsa", "logs", "control-plane")
@@ -39,13 +36,26 @@ class Cluster:
     """A running system, in which nothing has been applied yet but what the platform team applies."""
 
     folder: Path
-    plane: ControlPlane
-    installation: Installation
-    around: Surroundings
+    deployment: Deployment
+    """Makes further signers and operators."""
     signer: Service
     operator: Service
-    client: ClientSettings
-    """What the job JOB needs to call the signer."""
+
+    @property
+    def plane(self) -> ControlPlane:
+        """The control plane."""
+        return self.deployment.plane
+
+    @property
+    def around(self) -> Surroundings:
+        """AWS, and what the key's owner has there."""
+        return self.deployment.around
+
+    @property
+    def client(self) -> ClientSettings:
+        """What the job JOB needs to call the signer."""
+        token_file = self.folder / "client" / "token"
+        return ClientSettings(address=self.signer.address, ca_file=self.deployment.ca_file, token_file=token_file)
 
     @property
     def manifests(self) -> Path:
@@ -105,71 +115,16 @@ def _set_up(folder: Path, plane: ControlPlane, starting: Starting, processes: Pr
     install(plane, installation)
     plane.kubectl("apply", "-f", str(shipped.examples() / "1-namespaces.yaml"))
     plane.kubectl.apply(*_account(JOB, "byok-signer-user"), *_account(OWNER, "byok-key-owner"))
-    around = starting.wait()
-    signer_port, signer_http, operator_http = free_ports(3)
-    places = _Places(folder, plane, installation, f"127.0.0.1:{signer_port}", processes)
-    token_file = folder / "client" / "token"
-    client = ClientSettings(address=places.signer_address, ca_file=places.ca_file, token_file=token_file)
+    deployment = Deployment(folder, plane, installation, starting.wait(), processes)
     say("starting the signer and the operator")
-    signer, operator = places.signer(around, signer_http), places.operator(operator_http)
+    signer = deployment.signer()
+    operator = deployment.operator(signers=signer.address)
     for service in (signer, operator):
         service.start()
-    cluster = Cluster(folder, plane, installation, around, signer, operator, client)
-    plane.write_token(JOB, token_file, audience=AUDIENCE)
+    cluster = Cluster(folder, deployment, signer, operator)
+    plane.write_token(JOB, cluster.client.token_file, audience=AUDIENCE)
     plane.write_token(OWNER, cluster.owner_token, audience=AUDIENCE)
     return cluster
-
-
-@dataclass(frozen=True)
-class _Places:
-    """Where both services find what they need."""
-
-    folder: Path
-    plane: ControlPlane
-    installation: Installation
-    signer_address: str
-    processes: Processes
-
-    @property
-    def ca_file(self) -> Path:
-        return self.folder / "client" / "ca.pem"
-
-    def signer(self, around: Surroundings, http_port: int) -> Service:
-        certificate, key = self.folder / "signer" / "tls.crt", self.folder / "signer" / "tls.key"
-        parts.write_server_certificate(certificate, key, self.ca_file)
-        flags = {
-            "kubernetes": self.plane.kubeconfig_for(self.installation.signer_account),
-            "installation": NAME,
-            "presets-namespace": self.installation.namespace,
-            "listen": self.signer_address,
-            "http-listen": f"127.0.0.1:{http_port}",
-            "tls-cert-file": certificate,
-            "tls-key-file": key,
-            "audit": self.folder / "audit.jsonl",
-            "aws-endpoint": around.owner.access.endpoint,
-        }
-        return self._service("signer", flags, parts.signer_credentials(around.control), http_port)
-
-    def operator(self, http_port: int) -> Service:
-        token = self.folder / "operator" / "token"
-        account = self.installation.operator_account
-        self.plane.write_token(account, token, audience=AUDIENCE)
-        flags = {
-            "kubernetes": self.plane.kubeconfig_for(account),
-            "installation": NAME,
-            "namespace": self.installation.namespace,
-            "presets-namespace": self.installation.namespace,
-            "presets": shipped.presets(),
-            "signers": self.signer_address,
-            "signer-ca-file": self.ca_file,
-            "signer-token-file": token,
-            "http-listen": f"127.0.0.1:{http_port}",
-        }
-        return self._service("operator", flags, {}, http_port)
-
-    def _service(self, name: str, flags: Mapping[str, object], environ: Mapping[str, str], http_port: int) -> Service:
-        command = [sys.executable, "-m", f"byok_{name}", *(f"--{flag}={value}" for flag, value in flags.items())]
-        return Service(name, command, self.folder / "logs" / f"{name}.log", environ, http_port, self.processes)
 
 
 def _account(account: ObjectName, role: str) -> tuple[dict[str, Any], dict[str, Any]]:
