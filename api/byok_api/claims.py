@@ -88,14 +88,13 @@ class Claims:
                 del self._groups[token]
         return frozenset(concerned)
 
-    def older(self, name: ObjectName, spki_sha256: str | None = None) -> ObjectName | None:
-        """Find the ByokKey of another namespace with the better claim to the KMS key of `name`.
+    def older(self, name: ObjectName) -> ObjectName | None:
+        """Find the ByokKey of another namespace with the better claim to the KMS key of `name`, which was put in.
 
-        By the public key in its certificate; without one by its ARNs, and by `spki_sha256`, where KMS has told it.
+        By its public key; without one by its ARNs.
         """
         mine, _, compared = self._claims[name]
-        tokens = {*compared, *((("public key", spki_sha256),) if spki_sha256 else ())}
-        found = (self._groups[token].older_than(mine) for token in tokens if token in self._groups)
+        found = (self._groups[token].older_than(mine) for token in compared)
         oldest = min((claim for claim in found if claim), default=None)
         return oldest.name if oldest else None
 

@@ -18,6 +18,8 @@ from byok_api.recipe_rules import RecipeStanding, Resolution, judge_recipe, reso
 from byok_api.references import ObjectName
 from byok_api.signingrecipe import SigningRecipe
 
+__all__ = ["KEY", "RECIPE", "Inventory", "Known", "Unreadable"]
+
 KEY = "ByokKey"
 RECIPE = "SigningRecipe"
 
@@ -137,15 +139,6 @@ class Inventory:
     def recipes_of(self, key: ObjectName) -> frozenset[ObjectName]:
         """List the recipes that resolve to a key which is there and admits them; others do not burden its owner."""
         return self._admitted.lookers(key)
-
-    def older_claim(self, name: ObjectName, spki_sha256: str) -> ObjectName | None:
-        """Find the key of another namespace with the better claim to a public key that KMS has shown for `name`.
-
-        None if there is none, if there is no such key, and where `keyOwnership` decides instead.
-        """
-        if self._rules.ownership is not None or not isinstance(self._keys.get(name), KeyStanding):
-            return None
-        return self._claims.older(name, spki_sha256)
 
     def put(self, found: Known) -> frozenset[Identity]:
         """Take an object in, in place of the one of its kind and name."""

@@ -1,4 +1,4 @@
-"""What the signer knows, as frozen values: objects as they were read, and what they were resolved to.
+"""What the signer knows, as frozen values: what objects were resolved to.
 
 A recipe or key that cannot be used is not left out but kept as `Refused`, with the reason that its users are told.
 """
@@ -11,11 +11,12 @@ from functools import cached_property
 from byok_api.algorithms import SigningAlgorithm
 from byok_api.byokkey import ByokKey
 from byok_api.certificates import CertificateChain
+from byok_api.claims import Claims, arn_identity
 from byok_api.consent import admits
 from byok_api.errors import Reason, Refusal
+from byok_api.key_rules import KeyStanding
 from byok_api.references import KeyArn, ObjectName
 from byok_api.resolution import EffectiveRecipe
-from byok_api.signingrecipe import SigningRecipe
 from byok_signer.guard import ClaimPolicy
 from byok_signer.kms.port import KeyHandle
 
@@ -35,23 +36,14 @@ class Refused:
 
 
 @dataclass(frozen=True)
-class Inventory:
-    """All objects that are known; invalid ones as `Refused`."""
-
-    keys: Mapping[ObjectName, ByokKey | Refused] = field(default_factory=dict)
-    recipes: Mapping[ObjectName, SigningRecipe | Refused] = field(default_factory=dict)
-    namespace_labels: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
 class KeyEntry:
     """A key with a valid spec: it can be probed; whether it can sign is `problem`."""
 
-    manifest: ByokKey
+    standing: KeyStanding
     handle: KeyHandle
-    chain: CertificateChain | None
-    algorithm: SigningAlgorithm | None
     problem: Refused | None
+    acceptance_problem: Refused | None
+    """What stands against the spec by itself, whatever its certificate: then it is not certified either."""
     certificate_problem: Refused | None
     """What is wrong with its certificate at any time, whatever else is wrong with the key."""
 
@@ -60,15 +52,27 @@ class KeyEntry:
         """The ByokKey's name."""
         return self.handle.name
 
+    @property
+    def manifest(self) -> ByokKey:
+        """The ByokKey."""
+        return self.standing.key
+
+    @property
+    def chain(self) -> CertificateChain | None:
+        """The registered chain, if there is a readable one."""
+        return self.standing.chain
+
+    @property
+    def algorithm(self) -> SigningAlgorithm | None:
+        """The algorithm that it signs with, as far as the spec tells."""
+        return self.standing.algorithm
+
     def check_valid_at(self, now: datetime) -> None:
         """Refuse outside of the certificate's validity (CertificateExpired)."""
-        if self.chain is not None and not self.chain.not_before <= now <= self.chain.not_after:
-            raise Refusal(
-                Reason.CertificateExpired,
-                f"key {self.name}: its certificate chain is valid from {self.chain.not_before:%Y-%m-%d %H:%M} to "
-                f"{self.chain.not_after:%Y-%m-%d %H:%M} UTC only; register a valid certificate",
-                metadata={"key": str(self.name), "not_after": self.chain.not_after.isoformat()},
-            )
+        problem, chain = self.standing.valid_at(now), self.chain
+        if problem is not None and chain is not None:
+            metadata = {"key": str(self.name), "not_after": chain.not_after.isoformat()}
+            raise Refusal(problem.reason, problem.message, metadata=metadata)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,10 +121,32 @@ class Catalogue:
     recipes: Mapping[ObjectName, SigningEntry | Refused] = field(default_factory=dict)
     keys: Mapping[ObjectName, KeyEntry | Refused] = field(default_factory=dict)
     namespace_labels: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    ordered_by_age: bool = True
+    """Whether of several namespaces that claim one KMS key the first has it; False where keyOwnership decides."""
 
     def admits(self, key: KeyEntry, namespace: str) -> bool:
         """Say whether a key's owner lets callers and recipes of a namespace use it."""
         return admits(key.manifest, namespace, self.namespace_labels.get(namespace))
+
+    def check_claim(self, key: KeyEntry, spki_sha256: str) -> None:
+        """Refuse a key that turned out to be one to which another namespace has the better claim (KeyClaimedElsewhere).
+
+        For keys whose public key only KMS has told; of the others `KeyEntry.problem` says so.
+        """
+        if not self.ordered_by_age:
+            return
+        claims = Claims()
+        claims.put(key.manifest, spki_sha256)
+        for other in self.keys.values():
+            if isinstance(other, KeyEntry) and other.chain is not None and other.chain.spki_sha256 == spki_sha256:
+                claims.put(other.manifest, spki_sha256)
+        older = claims.older(key.name)
+        if older is not None:
+            raise Refusal(
+                Reason.KeyClaimedElsewhere,
+                f"key {key.name} has the same public key as {older}, which claims it too",
+                metadata={"key": str(key.name)},
+            )
 
 
 @dataclass(frozen=True)
@@ -134,13 +160,7 @@ class ReservedKey:
 
     def is_named_by(self, arns: Iterable[KeyArn], spki_sha256: str | None) -> bool:
         """Say whether one of these ARNs, an alias or replica included, or this public key is the checkpoint key."""
-        mine = {_identity(arn) for arn in self.arns}
-        return not mine.isdisjoint(map(_identity, arns)) or (
+        mine = {arn_identity(arn) for arn in self.arns}
+        return not mine.isdisjoint(map(arn_identity, arns)) or (
             spki_sha256 is not None and spki_sha256 == self.spki_sha256
         )
-
-
-def _identity(arn: KeyArn) -> tuple[str, ...]:
-    # Related multi-Region keys have one key id (KMS Developer Guide, "Multi-Region keys").
-    resource = arn.text.split(":")[5]
-    return (arn.account, resource) if resource.startswith("key/mrk-") else (arn.text,)

@@ -13,14 +13,13 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from byok_api.byokkey import ByokKey, KeyState
 from byok_api.errors import Reason
+from byok_api.inventory import KEY, Inventory, Known
 from byok_api.manifests import SIZE_LIMIT, ManifestError, load_documents
-from byok_api.objects import Namespace, Object, parse_object
+from byok_api.objects import Identity, Namespace, Object, Unreadable, identity_of, parse_object, unreadable
 from byok_api.references import ObjectName
-from byok_api.signingrecipe import SigningRecipe
-from byok_signer.decisions import Rules, build_catalogue
-from byok_signer.entries import Catalogue, Inventory, Refused
+from byok_signer.decisions import Rules, updated_catalogue
+from byok_signer.entries import Catalogue
 
 _LOG = logging.getLogger(__name__)
 FILES_LIMIT = 10_000
@@ -31,9 +30,7 @@ _SUFFIXES = frozenset({".yaml", ".yml", ".json"})
 _INTERVAL = 0.5
 """Seconds between two looks: a change takes effect within 2 s. Polling sees swapped mounts too; inotify misses them."""
 
-Identity = tuple[str, ObjectName]
-"""Kind, and namespace/name (an empty namespace for a Namespace)."""
-Objects = Mapping[Identity, Object | Refused]
+Objects = Mapping[Identity, Object | Unreadable]
 _Stamp = tuple[int, int, int, int]
 
 
@@ -43,6 +40,15 @@ class Folder:
 
     path: Path
     namespace: str | None = None
+
+
+@dataclass(frozen=True)
+class Merged:
+    """What all files together gave."""
+
+    objects: Mapping[Identity, Known]
+    namespace_labels: Mapping[str, Mapping[str, str]]
+    problems: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -59,14 +65,14 @@ def read_state(previous: FileState, data: bytes, source: str, namespace: str | N
         documents = load_documents(data, source)
     except ManifestError as error:
         return FileState(previous.objects, (error.message,))
-    objects: dict[Identity, Object | Refused] = {}
+    objects: dict[Identity, Object | Unreadable] = {}
     problems: list[str] = []
     kept: Objects = {}
     for document in documents:
-        found: Object | Refused
+        found: Object | Unreadable
         try:
             found = parse_object(document, source, namespace=namespace)
-            identity = _identity(found)
+            identity = identity_of(found)
         except ManifestError as error:
             problems.append(error.message)
             claimed = _claimed_identity(document, namespace)
@@ -111,14 +117,13 @@ def take_in(state: FileState, previous: FileState, source: str, others: int) -> 
     return FileState(kept, (*state.problems, problem) if count else state.problems)
 
 
-def merge(files: Mapping[str, FileState]) -> tuple[Inventory, tuple[str, ...]]:
+def merge(files: Mapping[str, FileState]) -> Merged:
     """Put the files' objects together; what two files define is refused, and said. Pure."""
     places: dict[Identity, list[str]] = defaultdict(list)
     for source, state in files.items():
         for identity in state.objects:
             places[identity].append(source)
-    keys: dict[ObjectName, ByokKey | Refused] = {}
-    recipes: dict[ObjectName, SigningRecipe | Refused] = {}
+    objects: dict[Identity, Known] = {}
     labels: dict[str, Mapping[str, str]] = {}
     problems = []
     for identity, sources in places.items():
@@ -127,14 +132,11 @@ def merge(files: Mapping[str, FileState]) -> tuple[Inventory, tuple[str, ...]]:
             message = f"{identity[0]} {identity[1]} is defined in {' and '.join(sources)}; keep one of them"
             problems.append(message)
             found = _refused(identity, message)
-        match identity[0], found:
-            case "ByokKey", ByokKey() | Refused():
-                keys[identity[1]] = found
-            case "SigningRecipe", SigningRecipe() | Refused():
-                recipes[identity[1]] = found
-            case _, Namespace():
-                labels[identity[1].name] = found.labels
-    return Inventory(keys, recipes, labels), tuple(problems)
+        if isinstance(found, Namespace):
+            labels[identity[1].name] = found.labels
+        elif identity[0] != "Namespace":
+            objects[identity] = found
+    return Merged(objects, labels, tuple(problems))
 
 
 class FolderCatalogue:
@@ -145,12 +147,12 @@ class FolderCatalogue:
         folders: Sequence[Folder],
         rules: Rules,
         *,
-        now: Callable[[], datetime],
+        now: Callable[[], datetime],  # noqa: ARG002 - goes as soon as __main__ no longer gives it
         changed: Callable[[Catalogue], None],
     ) -> None:
         self._folders = tuple(folders)
         self._rules = rules
-        self._now = now
+        self._inventory = Inventory(rules)
         self._changed = changed
         self._stamps: Mapping[Path, _Stamp] | None = None
         self._files: dict[Path, FileState] = {}
@@ -194,9 +196,10 @@ class FolderCatalogue:
                 files[path] = take_in(self._read(path, namespaces[path]), previous, str(path), count)
                 count += len(files[path].objects)
         self._files, self._stamps = files, stamps
-        inventory, doubles = merge({str(path): state for path, state in self._files.items()})
-        self._catalogue = build_catalogue(inventory, self._rules, now=self._now())
-        self._report([*faults, *doubles, *(text for state in self._files.values() for text in state.problems)])
+        merged = merge({str(path): state for path, state in self._files.items()})
+        concerned = self._inventory.replace_all(merged.objects.values(), merged.namespace_labels)
+        self._catalogue = updated_catalogue(self._catalogue, self._inventory, concerned, self._rules)
+        self._report([*faults, *merged.problems, *(text for state in self._files.values() for text in state.problems)])
         self._changed(self._catalogue)
         return True
 
@@ -228,10 +231,6 @@ def _stamps_of(folder: Path) -> Iterator[tuple[Path, _Stamp]]:
         yield path, (status.st_mtime_ns, status.st_ctime_ns, status.st_ino, status.st_size)
 
 
-def _identity(found: Object) -> Identity:
-    return found.kind, ObjectName(found.metadata.namespace, found.metadata.name)
-
-
 def _claimed_identity(document: Mapping[str, Any], namespace: str | None) -> Identity | None:
     kind, metadata = document.get("kind"), document.get("metadata")
     if not isinstance(kind, str) or not isinstance(metadata, Mapping):
@@ -243,18 +242,14 @@ def _claimed_identity(document: Mapping[str, Any], namespace: str | None) -> Ide
 
 
 def _instead_of(
-    document: Mapping[str, Any], identity: Identity, before: Object | Refused | None, error: ManifestError
-) -> Object | Refused:
-    spec = document.get("spec")
-    state = spec.get("state", KeyState.ACTIVE) if isinstance(spec, Mapping) else KeyState.ACTIVE
-    if identity[0] == "ByokKey" and state != KeyState.ACTIVE:
-        return Refused(
-            identity[1], Reason.KeyDeactivated, f"key {identity[1]} is not active: spec.state is {state!r:.40}"
-        )
-    if before is not None and not isinstance(before, Refused):
-        return before
-    return Refused(identity[1], error.reason, error.message)
+    document: Mapping[str, Any], identity: Identity, before: Object | Unreadable | None, error: ManifestError
+) -> Object | Unreadable:
+    found = unreadable(document, identity, error)
+    if found.reason is Reason.KeyDeactivated or before is None or isinstance(before, Unreadable):
+        return found
+    return before
 
 
-def _refused(identity: Identity, message: str) -> Refused:
-    return Refused(identity[1], Reason.KeyInvalid if identity[0] == "ByokKey" else Reason.RecipeInvalid, message)
+def _refused(identity: Identity, message: str) -> Unreadable:
+    reason = Reason.KeyInvalid if identity[0] == KEY else Reason.RecipeInvalid
+    return Unreadable(identity[0], identity[1], reason, message)

@@ -1,5 +1,3 @@
-from datetime import UTC, datetime
-
 import pytest
 
 from byok_api.algorithms import SigningAlgorithm
@@ -45,9 +43,10 @@ def test_each_algorithm_has_recipes_that_sign_with_its_key(filled: Filled) -> No
     files = {name: read_state(FileState(), text.encode(), name, None) for name, text in filled.files.items()}
     for path in shipped.presets().glob("*.yaml"):
         files[str(path)] = read_state(FileState(), path.read_bytes(), str(path), PRESETS)
-    inventory, problems = merge(files)
-    catalogue = build_catalogue(inventory, Rules(installation="test", presets_namespace=PRESETS), now=datetime.now(UTC))
-    assert not problems
+    merged = merge(files)
+    rules = Rules(installation="test", presets_namespace=PRESETS)
+    catalogue = build_catalogue(merged.objects.values(), rules, merged.namespace_labels)
+    assert not merged.problems
     for algorithm in ALGORITHMS:
         for recipe in filled.recipes[algorithm].values():
             entry = catalogue.recipes[recipe]

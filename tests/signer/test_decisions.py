@@ -1,36 +1,33 @@
-"""What may sign, as a table: one change to a system that works, and the reason that its users are told."""
+"""What the signer makes of objects' standings: entries to sign with, what only it refuses, a catalogue kept up to date.
 
-from collections.abc import Mapping
+The rules themselves: tests/api/test_key_rules.py, tests/api/test_recipe_rules.py.
+"""
+
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 import pytest
-from cryptography import x509
 
 from byok_api.algorithms import SigningAlgorithm
 from byok_api.byokkey import ByokKey
 from byok_api.errors import Reason, Refusal
+from byok_api.inventory import Inventory, Known
+from byok_api.objects import Unreadable
+from byok_api.ownership import KeyOwnership
 from byok_api.references import KeyArn, ObjectName
-from byok_api.signingrecipe import SigningRecipe
-from byok_sandbox.ca import pem_of
-from byok_signer.decisions import Rules, build_catalogue
-from byok_signer.entries import Catalogue, Inventory, Refused, ReservedKey, SigningEntry
+from byok_signer.decisions import Rules, build_catalogue, updated_catalogue
+from byok_signer.entries import Catalogue, KeyEntry, Refused, ReservedKey, SigningEntry
 from tests.support.manifests import KEY_ARN, PRESETS, key, recipe
-from tests.support.pki import NOW, Leaf, extensions, identity
+from tests.support.pki import NOW, identity
 
 RULES = Rules(installation="test", presets_namespace=PRESETS)
 PHOTO = ObjectName("media", "photo")
+BRAND = ObjectName("media", "brand")
 OTHER_ARN = KEY_ARN[:-1] + "f"
+SPKI = identity().chain.spki_sha256
 
 
-def catalogue_of(
-    *objects: ByokKey | SigningRecipe,
-    rules: Rules = RULES,
-    labels: Mapping[str, Mapping[str, str]] | None = None,
-) -> Catalogue:
-    keys = {found.name: found for found in objects if isinstance(found, ByokKey)}
-    recipes = {found.name: found for found in objects if isinstance(found, SigningRecipe)}
-    return build_catalogue(Inventory(keys, recipes, labels or {}), rules, now=NOW)
+def catalogue_of(*objects: Known, rules: Rules = RULES) -> Catalogue:
+    return build_catalogue(objects, rules)
 
 
 def reason_of(catalogue: Catalogue, name: ObjectName = PHOTO) -> Reason | None:
@@ -38,65 +35,30 @@ def reason_of(catalogue: Catalogue, name: ObjectName = PHOTO) -> Reason | None:
     return entry.reason if isinstance(entry, Refused) else None
 
 
+def key_in(catalogue: Catalogue, name: ObjectName = BRAND) -> KeyEntry:
+    entry = catalogue.keys[name]
+    assert isinstance(entry, KeyEntry)
+    return entry
+
+
 def test_a_recipe_with_an_active_certified_key_can_sign() -> None:
     entry = catalogue_of(key(), recipe()).recipes[PHOTO]
     assert isinstance(entry, SigningEntry)
     assert (entry.algorithm, entry.chain.ders) == (SigningAlgorithm.ES256, identity().chain.ders)
-    assert entry.pin.spki_sha256 == identity().chain.spki_sha256
+    assert entry.pin.spki_sha256 == SPKI
 
 
-KEY_CASES: dict[str, tuple[dict[str, Any], Reason]] = {
-    "deactivated": ({"state": "Deactivated"}, Reason.KeyDeactivated),
-    "no certificate": ({"certificate": None}, Reason.CertificateMissing),
-    "garbage for a certificate": ({"certificate": {"pem": "garbage"}}, Reason.CertificateInvalid),
-    "another key's algorithm": ({"signingAlgorithm": "PS256"}, Reason.KeyInvalid),
-    "a required recipe that is not extended": ({"requiredRecipe": "strict@1"}, Reason.RequiredRecipeMissing),
-    "a required recipe in a foreign namespace": ({"requiredRecipe": "other/strict@1"}, Reason.KeyInvalid),
-}
+def test_what_stands_against_an_object_is_what_its_users_are_told() -> None:
+    catalogue = catalogue_of(key(state="Deactivated"), recipe(), recipe("media/plain", keyRef=None))
+    assert reason_of(catalogue) is Reason.KeyDeactivated
+    assert reason_of(catalogue, ObjectName("media", "plain")) is Reason.RecipeWithoutKey
 
 
-@pytest.mark.parametrize(("spec", "expected"), KEY_CASES.values(), ids=KEY_CASES)
-def test_a_key_that_cannot_be_used_names_why(spec: dict[str, Any], expected: Reason) -> None:
-    assert reason_of(catalogue_of(key(**spec), recipe())) is expected
-
-
-RECIPE_CASES: dict[str, tuple[dict[str, Any], Reason]] = {
-    "disabled": ({"c2pa": {"enabled": False}}, Reason.SigningDisabled),
-    "without a key": ({"keyRef": None}, Reason.RecipeWithoutKey),
-    "a key that is not there": ({"keyRef": {"name": "nobody"}}, Reason.KeyMissing),
-    "a foreign key that is not there": ({"keyRef": {"name": "x", "namespace": "other"}}, Reason.KeyNotAllowed),
-    "a foreign key that is not shared": ({"keyRef": {"name": "secret", "namespace": "vault"}}, Reason.KeyNotAllowed),
-    "an unknown parent": ({"extends": "nobody@1"}, Reason.RecipeInvalid),
-    "a managed key where none is": ({"keyRef": None, "kmsMode": "managed"}, Reason.RecipeWithoutKey),
-}
-
-
-@pytest.mark.parametrize(("spec", "expected"), RECIPE_CASES.values(), ids=RECIPE_CASES)
-def test_a_recipe_that_cannot_sign_names_why(spec: dict[str, Any], expected: Reason) -> None:
-    vault = key("vault/secret", certificate=None)
-    assert reason_of(catalogue_of(key(), vault, recipe(**spec))) is expected
-
-
-def test_a_foreign_key_that_is_missing_and_one_that_is_not_shared_are_told_alike() -> None:
-    there = catalogue_of(key("vault/secret"), recipe(keyRef={"name": "secret", "namespace": "vault"}))
-    missing = catalogue_of(recipe(keyRef={"name": "secret", "namespace": "vault"}))
-    assert there.recipes[PHOTO] == missing.recipes[PHOTO]
-
-
-def test_a_key_of_another_namespace_signs_for_those_that_its_owner_selects() -> None:
-    shared = key("vault/brand", allowedConsumers={"namespaceSelector": {"matchLabels": {"team": "media"}}})
-    photo = recipe(keyRef={"name": "brand", "namespace": "vault"})
-    assert reason_of(catalogue_of(shared, photo, labels={"media": {"team": "media"}})) is None
-    assert reason_of(catalogue_of(shared, photo, labels={"media": {"team": "other"}})) is Reason.KeyNotAllowed
-    assert reason_of(catalogue_of(shared, photo)) is Reason.KeyNotAllowed
-
-
-def test_a_certificate_that_breaks_the_profile_is_refused_by_its_finding() -> None:
-    chain = Leaf(extensions=extensions(without=x509.ExtendedKeyUsage)).chain()
-    entry = catalogue_of(key(certificate={"pem": pem_of(chain.certificates)}), recipe()).recipes[PHOTO]
-    assert isinstance(entry, Refused)
-    assert entry.reason is Reason.CertificateInvalid
-    assert "ExtendedKeyUsageMissing" in entry.message
+def test_a_key_that_cannot_sign_can_still_be_probed() -> None:
+    entry = key_in(catalogue_of(key(certificate={"pem": "garbage"})))
+    assert entry.handle.arn == KeyArn(KEY_ARN)
+    assert (entry.problem, entry.acceptance_problem) == (entry.certificate_problem, None)
+    assert entry.problem is not None
 
 
 def test_validity_is_decided_for_each_signature_and_not_when_manifests_are_read() -> None:
@@ -109,40 +71,16 @@ def test_validity_is_decided_for_each_signature_and_not_when_manifests_are_read(
         assert refused.value.reason is Reason.CertificateExpired
 
 
-def aged(found: ByokKey, day: int | None) -> ByokKey:
-    created = datetime(2026, 1, day, tzinfo=UTC) if day else None
-    return found.model_copy(update={"metadata": found.metadata.model_copy(update={"creation_timestamp": created})})
-
-
-@pytest.mark.parametrize(
-    ("mine", "theirs", "expected"),
-    [(1, 2, None), (2, 1, Reason.KeyClaimedElsewhere), (1, 1, Reason.KeyClaimedElsewhere), (1, None, None)],
-)
-def test_of_two_namespaces_that_claim_one_key_the_older_has_it(
-    mine: int | None, theirs: int | None, expected: Reason | None
-) -> None:
-    assert reason_of(catalogue_of(aged(key(), mine), aged(key("thief/brand"), theirs), recipe())) is expected
-
-
-def test_without_creation_times_both_claims_are_refused() -> None:
-    assert reason_of(catalogue_of(key(), key("thief/brand"), recipe())) is Reason.KeyClaimedElsewhere
-
-
-def test_one_namespace_may_name_a_key_twice() -> None:
-    assert reason_of(catalogue_of(key(), key("media/second"), recipe())) is None
-
-
 @pytest.mark.parametrize(
     "reserved",
-    [
-        ReservedKey(frozenset({KeyArn(KEY_ARN)}), None),
-        ReservedKey(frozenset({KeyArn(OTHER_ARN)}), identity().chain.spki_sha256),
-    ],
+    [ReservedKey(frozenset({KeyArn(KEY_ARN)}), None), ReservedKey(frozenset({KeyArn(OTHER_ARN)}), SPKI)],
     ids=["its ARN", "its public key"],
 )
 def test_a_key_that_is_the_installations_checkpoint_key_signs_nothing_else(reserved: ReservedKey) -> None:
     rules = Rules(installation="test", presets_namespace=PRESETS, checkpoint_key=reserved)
-    assert reason_of(catalogue_of(key(), recipe(), rules=rules)) is Reason.KeyInvalid
+    catalogue = catalogue_of(key(), recipe(), rules=rules)
+    assert reason_of(catalogue) is Reason.KeyInvalid
+    assert key_in(catalogue).acceptance_problem is not None
 
 
 def test_an_installation_with_another_checkpoint_key_signs() -> None:
@@ -151,27 +89,77 @@ def test_an_installation_with_another_checkpoint_key_signs() -> None:
     assert reason_of(catalogue_of(key(), recipe(), rules=rules)) is None
 
 
-def test_terms_that_an_installation_demands_must_be_the_ones_acknowledged() -> None:
-    rules = Rules(installation="test", presets_namespace=PRESETS, required_terms="terms-2")
-    accepted = {"acceptedBy": "ada", "acceptedAt": "2026-01-01T00:00:00Z"}
-    assert reason_of(catalogue_of(key(), recipe(), rules=rules)) is Reason.KeyInvalid
-    assert reason_of(catalogue_of(key(acknowledgement={"terms": "terms-1"} | accepted), recipe(), rules=rules)) is (
-        Reason.KeyInvalid
-    )
-    assert reason_of(catalogue_of(key(acknowledgement={"terms": "terms-2"} | accepted), recipe(), rules=rules)) is None
-
-
 def test_what_is_wrong_with_one_object_touches_no_other() -> None:
-    broken = Refused(ObjectName("media", "broken"), Reason.RecipeInvalid, "broken")
-    inventory = Inventory({key().name: key()}, {recipe().name: recipe(), broken.name: broken})
-    catalogue = build_catalogue(inventory, RULES, now=NOW)
-    assert catalogue.recipes[broken.name] is broken
+    broken = Unreadable("SigningRecipe", ObjectName("media", "broken"), Reason.RecipeInvalid, "broken", 1)
+    catalogue = catalogue_of(key(), recipe(), broken)
+    assert catalogue.recipes[broken.name] == Refused(broken.name, Reason.RecipeInvalid, "broken", 1)
     assert reason_of(catalogue) is None
 
 
 def test_a_broken_preset_makes_no_room_for_a_local_recipe_of_its_name() -> None:
-    preset = Refused(ObjectName(PRESETS, "house-v1"), Reason.RecipeInvalid, "house-v1 is broken")
+    preset = Unreadable("SigningRecipe", ObjectName(PRESETS, "house-v1"), Reason.RecipeInvalid, "house-v1 is broken")
     local, child = recipe("media/house-v1"), recipe(extends="house-v1@1")
-    recipes = {found.name: found for found in (preset, local, child)}
-    catalogue = build_catalogue(Inventory({key().name: key()}, recipes), RULES, now=NOW)
+    catalogue = catalogue_of(key(), preset, local, child)
     assert {reason_of(catalogue, name) for name in (local.name, child.name)} == {Reason.RecipeInvalid}
+
+
+# A catalogue follows its inventory.
+
+
+def test_only_what_a_change_concerns_is_made_anew() -> None:
+    inventory = Inventory(RULES)
+    concerned = inventory.replace_all([key(), key("media/other"), recipe(), recipe("media/plain", keyRef=None)], {})
+    before = updated_catalogue(Catalogue(), inventory, concerned, RULES)
+    after = updated_catalogue(before, inventory, inventory.put(key(state="Deactivated")), RULES)
+    other, plain = ObjectName("media", "other"), ObjectName("media", "plain")
+    assert (reason_of(before), reason_of(after)) == (None, Reason.KeyDeactivated)
+    assert after.keys[other] is before.keys[other]
+    assert after.recipes[plain] is before.recipes[plain]
+
+
+def test_what_is_gone_is_no_longer_in_the_catalogue() -> None:
+    inventory = Inventory(RULES)
+    before = updated_catalogue(Catalogue(), inventory, inventory.replace_all([key(), recipe()], {}), RULES)
+    after = updated_catalogue(before, inventory, inventory.remove("ByokKey", BRAND), RULES)
+    assert (after.keys, reason_of(after)) == ({}, Reason.KeyMissing)
+
+
+def test_a_namespaces_new_labels_reach_the_catalogue_even_if_no_object_is_concerned() -> None:
+    inventory = Inventory(RULES)
+    shared = key(allowedConsumers={"namespaceSelector": {"matchLabels": {"team": "media"}}})
+    before = updated_catalogue(Catalogue(), inventory, inventory.put(shared), RULES)
+    after = updated_catalogue(before, inventory, inventory.describe_namespace("jobs", {"team": "media"}), RULES)
+    assert [each.admits(key_in(after), "jobs") for each in (before, after)] == [False, True]
+
+
+# A key without certificate, once KMS has told its public key.
+
+
+def aged(found: ByokKey, day: int) -> ByokKey:
+    created = datetime(2026, 1, day, tzinfo=UTC)
+    return found.model_copy(update={"metadata": found.metadata.model_copy(update={"creation_timestamp": created})})
+
+
+def new_key(day: int) -> ByokKey:
+    return aged(key("news/brand", aws={"keyArn": OTHER_ARN}, certificate=None), day)
+
+
+def test_a_key_that_turns_out_to_be_anothers_is_refused() -> None:
+    catalogue = catalogue_of(aged(key(), 1), new_key(2))
+    with pytest.raises(Refusal) as refused:
+        catalogue.check_claim(key_in(catalogue, new_key(2).name), SPKI)
+    assert refused.value.reason is Reason.KeyClaimedElsewhere
+    assert "media/brand" in refused.value.message
+
+
+@pytest.mark.parametrize(("day", "spki"), [(1, SPKI), (3, "0" * 64)], ids=["the older claim", "another key"])
+def test_a_key_that_no_other_has_the_better_claim_to_is_not_refused(day: int, spki: str) -> None:
+    catalogue = catalogue_of(aged(key(), 2), new_key(day))
+    catalogue.check_claim(key_in(catalogue, new_key(day).name), spki)
+
+
+def test_where_ownership_decides_age_does_not() -> None:
+    ownership = KeyOwnership({"media": (KEY_ARN,), "news": (OTHER_ARN,)})
+    rules = Rules(installation="test", presets_namespace=PRESETS, ownership=ownership)
+    catalogue = catalogue_of(aged(key(), 1), new_key(2), rules=rules)
+    catalogue.check_claim(key_in(catalogue, new_key(2).name), SPKI)

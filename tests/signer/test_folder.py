@@ -7,9 +7,10 @@ import pytest
 
 from byok_api.byokkey import ByokKey
 from byok_api.errors import Reason
+from byok_api.objects import Unreadable
 from byok_api.references import ObjectName
 from byok_signer.decisions import Rules
-from byok_signer.entries import Catalogue, Refused, SigningEntry
+from byok_signer.entries import Catalogue, SigningEntry
 from byok_signer.folder import FileState, Folder, FolderCatalogue, merge, read_state
 from tests.support.manifests import PRESETS, key_document, recipe_document, yaml_of
 from tests.support.pki import NOW
@@ -27,8 +28,7 @@ def state_of(*contents: str) -> FileState:
 
 
 def key_in(state: FileState) -> object:
-    inventory, _ = merge({"key.yaml": state})
-    return inventory.keys.get(KEY)
+    return merge({"key.yaml": state}).objects.get(("ByokKey", KEY))
 
 
 GOOD = yaml_of(key_document())
@@ -56,7 +56,7 @@ def test_a_broken_file_is_reported_and_its_last_good_objects_stay(broken: str) -
 @pytest.mark.parametrize("state", ["Deactivated", "deactivated", "Nonsense", "", False])
 def test_a_broken_file_that_no_longer_calls_its_key_active_deactivates_it(state: object) -> None:
     found = key_in(state_of(GOOD, yaml_of(key_document(state=state, descripton="typo"))))
-    assert isinstance(found, Refused)
+    assert isinstance(found, Unreadable)
     assert found.reason is Reason.KeyDeactivated
 
 
@@ -66,19 +66,19 @@ def test_an_object_that_its_file_no_longer_names_is_gone_even_if_the_rest_is_bro
 
 def test_an_object_that_never_was_good_is_refused_by_its_findings() -> None:
     found = key_in(state_of(yaml_of(key_document(descripton="typo"))))
-    assert isinstance(found, Refused)
+    assert isinstance(found, Unreadable)
     assert (found.reason, "descripton" in found.message) == (Reason.KeyInvalid, True)
 
 
 def test_an_object_in_two_files_is_refused_naming_both() -> None:
-    inventory, problems = merge({"a.yaml": state_of(GOOD), "b.yaml": state_of(GOOD)})
-    assert isinstance(inventory.keys[KEY], Refused)
-    assert "a.yaml and b.yaml" in problems[0]
+    merged = merge({"a.yaml": state_of(GOOD), "b.yaml": state_of(GOOD)})
+    assert isinstance(merged.objects["ByokKey", KEY], Unreadable)
+    assert "a.yaml and b.yaml" in merged.problems[0]
 
 
 def test_an_object_twice_in_one_file_is_refused() -> None:
     state = state_of(GOOD + "---\n" + GOOD)
-    assert isinstance(key_in(state), Refused)
+    assert isinstance(key_in(state), Unreadable)
     assert "twice" in state.problems[0]
 
 
