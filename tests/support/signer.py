@@ -17,12 +17,10 @@ import grpc.aio
 
 from byok_api.algorithms import SigningAlgorithm
 from byok_api.audit import AuditEvent, AuditId, ChainStart, Kind, read_record, verify_chain
-from byok_api.byokkey import ByokKey
 from byok_api.objects import Namespace
 from byok_api.references import KeyArn, ObjectName
 from byok_api.signer.v1 import signer_pb2 as pb
 from byok_api.signer.v1 import signer_pb2_grpc as rpc
-from byok_api.signingrecipe import SigningRecipe
 from byok_sandbox.issuer import Issuer, ServiceAccount
 from byok_sandbox.kms.keys import SoftwareKey
 from byok_sandbox.software_kms import KeyStore, SoftwareKms, StoredKey
@@ -30,7 +28,7 @@ from byok_signer.audit import FileAuditSink
 from byok_signer.authentication import JwtAuthenticator
 from byok_signer.decisions import Rules, build_catalogue
 from byok_signer.edge import Edge
-from byok_signer.entries import Catalogue, Inventory, SigningEntry
+from byok_signer.entries import Catalogue, SigningEntry
 from byok_signer.jwks import FileKeys
 from byok_signer.kms.errors import KmsError
 from byok_signer.kms.port import KeyHandle, PublicKeyAnswer, SignAnswer
@@ -44,7 +42,7 @@ from byok_signer.services import KeyProbeService, SignerService
 from byok_signer.settings import PROGRAM, Settings
 from tests.support.claims import created_claim
 from tests.support.manifests import PRESETS, key_document, parsed, pem_of_identity, recipe_document
-from tests.support.pki import NOW, Identity, identity
+from tests.support.pki import Identity, identity
 
 JOB = ServiceAccount("media", "job")
 PHOTO = ObjectName("media", "photo")
@@ -230,12 +228,8 @@ class Bench:
 def catalogue_of(*documents: dict[str, Any]) -> Catalogue:
     """Resolve documents as a folder of them is."""
     objects = [parsed(document) for document in documents]
-    inventory = Inventory(
-        {found.name: found for found in objects if isinstance(found, ByokKey)},
-        {found.name: found for found in objects if isinstance(found, SigningRecipe)},
-        {found.metadata.name: found.labels for found in objects if isinstance(found, Namespace)},
-    )
-    return build_catalogue(inventory, _RULES, now=NOW)
+    labels = {found.metadata.name: found.labels for found in objects if isinstance(found, Namespace)}
+    return build_catalogue([found for found in objects if not isinstance(found, Namespace)], _RULES, labels)
 
 
 def certified_key(who: Identity, arn: KeyArn, **spec: Any) -> dict[str, Any]:  # noqa: ANN401 - any part of a spec
