@@ -1,4 +1,4 @@
-"""The public keys of the issuer of the callers' tokens: a JWK set (RFC 7517) from a file or from a URL."""
+"""The public keys of the issuer of the callers' tokens: a JWK set (RFC 7517) from a file, a URL or the cluster."""
 
 import asyncio
 import json
@@ -6,6 +6,7 @@ import logging
 import math
 import os
 import ssl
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ import jwt
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
 from byok_api.errors import Reason, Refusal
+from byok_service.kubernetes import KubernetesApi, KubernetesError
 from byok_service.settings import SettingsError
 
 SET_SIZE_LIMIT = 256 * 1024
@@ -34,6 +36,9 @@ STALE_SECONDS = 3600.0
 _FETCH_TIMEOUT = 5.0
 _RETRY_SECONDS = 2.0
 _RSA_MINIMUM = 2048
+_CLUSTER_KEYS = "/openid/v1/jwks"
+_CLUSTER_DISCOVERY = "/.well-known/openid-configuration"
+_ISSUER_LIMIT = 1024
 _LOG = logging.getLogger(__name__)
 
 VerificationKey = rsa.RSAPublicKey | ec.EllipticCurvePublicKey | ed25519.Ed25519PublicKey
@@ -58,6 +63,10 @@ KeySet = Mapping[str, IssuerKey]
 
 class JwksError(Exception):
     """A JWK set is unreadable; str() says why, without its contents."""
+
+
+class _FetchError(Exception):
+    """A JWK set could not be fetched; str() says why."""
 
 
 class IssuerKeys(Protocol):
@@ -103,17 +112,13 @@ class FileKeys:
         self._seen = seen
 
 
-class UrlKeys:
-    """A JWK set at a URL: fetched when first needed, every five minutes, and for an unknown key id.
+class _FetchedKeys(ABC):
+    """A JWK set that is fetched when first needed, every five minutes, and for an unknown key id."""
 
-    `clock` gives seconds that never go back. Must be used from one event loop.
-    """
-
-    def __init__(self, url: str, *, ca_file: Path | None, clock: Callable[[], float]) -> None:
-        self._url = url
-        self._tls = ssl.create_default_context(cafile=ca_file)
+    def __init__(self, source: str, *, stale_seconds: float, clock: Callable[[], float]) -> None:
+        self._source = source
+        self._stale_seconds = stale_seconds
         self._clock = clock
-        self._session: aiohttp.ClientSession | None = None
         self._fetching: asyncio.Task[None] | None = None
         self._keys: KeySet = MappingProxyType({})
         self._fetched: float | None = None
@@ -121,7 +126,7 @@ class UrlKeys:
         self._failure = ""
 
     async def find(self, key_id: str) -> IssuerKey | None:
-        """Look a key up in a set that is at most an hour old."""
+        """Look a key up in a set that is not stale."""
         if self._is_due(key_id):
             self._tried = self._clock()
             # A task of its own: it serves every caller who waits, so the first one's deadline must not end it.
@@ -129,22 +134,24 @@ class UrlKeys:
         if self._fetching is not None and not self._has(key_id):
             await asyncio.shield(self._fetching)
         if not self._is_usable():
-            raise _unavailable(f"{self._url}: {self._failure}", retry_after=_RETRY_SECONDS)
+            raise _unavailable(f"{self._source}: {self._failure}", retry_after=_RETRY_SECONDS)
         return self._keys.get(key_id)
 
     async def close(self) -> None:
-        """Give up a fetch that is under way, and close the connections."""
+        """Give up a fetch that is under way."""
         if self._fetching is not None:
             self._fetching.cancel()
             await asyncio.wait([self._fetching])
-        if self._session is not None:
-            await self._session.close()
+
+    @abstractmethod
+    async def _download(self) -> bytes:
+        """Fetch the set; _FetchError, JwksError."""
 
     def _has(self, key_id: str) -> bool:
         return self._is_usable() and key_id in self._keys
 
     def _is_usable(self) -> bool:
-        return self._age(self._fetched) <= STALE_SECONDS
+        return self._fetched is not None and self._age(self._fetched) <= self._stale_seconds
 
     def _is_due(self, key_id: str) -> bool:
         wanted = key_id not in self._keys or self._age(self._fetched) > REFRESH_SECONDS
@@ -156,13 +163,38 @@ class UrlKeys:
     async def _fetch(self) -> None:
         try:
             self._keys = parse_jwks(await self._download())
-        except (aiohttp.ClientError, TimeoutError, JwksError) as error:
-            self._failure = str(error) if isinstance(error, JwksError) else type(error).__name__
+        except (_FetchError, JwksError) as error:
+            self._failure = str(error)
             _LOG.warning("the token issuer's keys could not be fetched", extra={"cause": self._failure})
         else:
             self._fetched = self._clock()
 
+
+class UrlKeys(_FetchedKeys):
+    """A JWK set at a URL; one that could not be fetched again for an hour is not used.
+
+    `clock` gives seconds that never go back. Must be used from one event loop.
+    """
+
+    def __init__(self, url: str, *, ca_file: Path | None, clock: Callable[[], float]) -> None:
+        super().__init__(url, stale_seconds=STALE_SECONDS, clock=clock)
+        self._url = url
+        self._tls = ssl.create_default_context(cafile=ca_file)
+        self._session: aiohttp.ClientSession | None = None
+
+    async def close(self) -> None:
+        """Give up a fetch that is under way, and close the connections."""
+        await super().close()
+        if self._session is not None:
+            await self._session.close()
+
     async def _download(self) -> bytes:
+        try:
+            return await self._read()
+        except (aiohttp.ClientError, TimeoutError) as error:
+            raise _FetchError(type(error).__name__) from error
+
+    async def _read(self) -> bytes:
         if self._session is None:
             self._session = aiohttp.ClientSession(
                 connector=aiohttp.TCPConnector(limit=1, ssl=self._tls),
@@ -178,6 +210,41 @@ class UrlKeys:
                 if len(body) > SET_SIZE_LIMIT:
                     break
             return bytes(body)
+
+
+class ClusterKeys(_FetchedKeys):
+    """The keys of the cluster that the signer runs in, read with its own credentials.
+
+    They are kept however long the API server is away: who may sign meanwhile is bounded by what it said of the caller.
+    """
+
+    def __init__(self, api: KubernetesApi, *, clock: Callable[[], float]) -> None:
+        super().__init__("the API server", stale_seconds=math.inf, clock=clock)
+        self._api = api
+
+    async def _download(self) -> bytes:
+        try:
+            async with asyncio.timeout(_FETCH_TIMEOUT):
+                return await self._api.get_raw(_CLUSTER_KEYS)
+        except KubernetesError as error:
+            raise _FetchError(str(error)) from error
+        except TimeoutError:
+            raise _FetchError("it did not answer in time") from None
+
+
+async def cluster_issuer(api: KubernetesApi) -> str:
+    """Ask a cluster for its issuer (Kubernetes, "ServiceAccount issuer discovery").
+
+    JwksError for what is no discovery document; ApiError, ApiUnavailable.
+    """
+    try:
+        document = json.loads(await api.get_raw(_CLUSTER_DISCOVERY))
+    except (ValueError, RecursionError):
+        document = None
+    issuer = document.get("issuer") if isinstance(document, dict) else None
+    if not isinstance(issuer, str) or not 0 < len(issuer) <= _ISSUER_LIMIT:
+        raise JwksError(f"the API server names no issuer at {_CLUSTER_DISCOVERY}")
+    return issuer
 
 
 def parse_jwks(data: bytes) -> KeySet:

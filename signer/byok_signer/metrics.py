@@ -90,6 +90,12 @@ class Metrics:
         self._checkpoint_time = self._gauge(
             "checkpoint_timestamp_seconds", "When the audit chain's head was last signed, unix time; 0 if never."
         )
+        self._reviews = _Children(
+            self._counter("reviews", "Questions to the API server about callers.", "kind", "outcome").labels
+        )
+        self._review_seconds = _Children(
+            self._histogram("review_seconds", "From such a question to its answer, turns included.", "kind").labels
+        )
         self._in_flight = self._gauge("in_flight", "Calls being served.")
         self._audit_lag = self._gauge("audit_lag_seconds", "Age of the oldest audit record that is not durable yet.")
         self._objects = self._gauge(
@@ -133,6 +139,11 @@ class Metrics:
     def repeated(self) -> None:
         """Count a signature that was given out again."""
         self._repeated.inc()
+
+    def reviewed(self, kind: str, outcome: str, seconds: float) -> None:
+        """Record a question about a caller: TokenReview or SubjectAccessReview; allowed, denied or unanswered."""
+        self._reviews[kind, outcome].inc()
+        self._review_seconds[kind,].observe(seconds)
 
     def observe_audit_lag(self, lag: Callable[[], float]) -> None:
         """Have `lag` asked, in seconds, whenever metrics are read."""
