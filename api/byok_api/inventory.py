@@ -128,11 +128,11 @@ class Inventory:
         """Answer with a recipe's standing; None if there is none of that name."""
         return self._recipes.get(name)
 
-    def keys(self) -> Iterable[ObjectName]:
+    def key_names(self) -> Iterable[ObjectName]:
         """List all keys."""
         return self._keys.keys()
 
-    def recipes(self) -> Iterable[ObjectName]:
+    def recipe_names(self) -> Iterable[ObjectName]:
         """List all recipes."""
         return self._recipes.keys()
 
