@@ -1,25 +1,30 @@
-"""One signature asked of KMS: quota and breaker before, verification after, and whoever keeps count is told.
+"""One signature asked of KMS, whatever it is for: a claim, or a certificate request.
 
-What it is for, a claim or a certificate request, is not known here; nor is anything recorded.
+    announce (intent, durable) -> settle: ask (breaker, KMS, verification), then outcome, durable
+
+Every intent gets its outcome, and no signature is released before that is durable.
 """
 
 import time
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
 
 from byok_api import signatures
 from byok_api.algorithms import SigningAlgorithm
-from byok_api.errors import Reason
+from byok_api.audit import AuditEvent, AuditId, Kind, Outcome
+from byok_api.errors import Reason, Refusal
 from byok_api.signatures import SignatureError
 from byok_signer.breaker import Breaker
 from byok_signer.entries import KeyEntry, Pin
 from byok_signer.health import HealthBoard
-from byok_signer.kms.errors import KmsError
+from byok_signer.kms.errors import KmsError, failure_of
 from byok_signer.kms.messages import Payload
 from byok_signer.kms.port import KeyHandle, SignAnswer
 from byok_signer.ports import Ports
 from byok_signer.quota import Demand, QuotaKey, family_of
+from byok_signer.recording import SubjectFields
 
 _ACCOUNT_PATIENCE = 1.0
 """Seconds that the first signatures wait for STS to say whose quota they are charged to."""
@@ -37,6 +42,17 @@ class Question:
     algorithm: SigningAlgorithm
     public_key: PublicKeyTypes
     payload: Payload
+
+
+@dataclass(slots=True)  # not frozen: see above
+class Announced:
+    """A signature whose intent is in the trail."""
+
+    kind: Kind
+    """Of the record that settles it."""
+    subject: SubjectFields
+    demand: Demand
+    intent: AuditId
 
 
 class Asking:
@@ -60,6 +76,32 @@ class Asking:
             limit=key.manifest.spec.rate_limit,
             namespace=namespace,
         )
+
+    async def announce(self, kind: Kind, subject: SubjectFields, demand: Demand) -> Announced:
+        """Record the intent; its token is given back if that fails."""
+        try:
+            intent = await self._ports.audit.append(AuditEvent(kind=Kind.INTENT, **subject))
+        except Refusal:
+            self._ports.quotas.give_back(demand)
+            raise
+        return Announced(kind, subject, demand, intent)
+
+    async def settle(
+        self, announced: Announced, make: Callable[[], Awaitable[SignAnswer]]
+    ) -> tuple[SignAnswer, AuditId]:
+        """Do what the intent announces, and record what came of it; from here on nobody may call it off."""
+        kind, intent, subject = announced.kind, announced.intent.sequence, announced.subject
+        try:
+            answer = await make()
+        except Exception as error:
+            failure = failure_of(error)
+            if not failure["attempts"]:
+                self._ports.quotas.give_back(announced.demand)
+            await self._ports.audit.append(AuditEvent(kind=kind, intent=intent, **failure, **subject))
+            raise
+        subject["key_arn"] = answer.key_arn.text
+        signed = AuditEvent(kind=kind, intent=intent, outcome=Outcome.SIGNED, attempts=answer.attempts, **subject)
+        return answer, await self._ports.audit.append(signed)
 
     async def ask(self, question: Question, quota: QuotaKey, *, remaining: float) -> SignAnswer:
         """Have KMS sign, and check that it did; Refusal, KmsAnswerInvalid included."""

@@ -22,7 +22,8 @@ from byok_signer.authentication import Caller
 from byok_signer.edge import Context, Edge, malformed, when_done
 from byok_signer.limits import Callers, Limits, Patience, Place, limited
 from byok_signer.pipeline import Pipeline
-from byok_signer.streams import OpenStream, Write
+from byok_signer.streams import OpenStream
+from byok_signer.watching import OpenWatch
 from byok_signer.work import Call
 
 _OURS = "/byok.signer.v1."
@@ -35,12 +36,14 @@ _STRANGERS_WAIT = 5.0
 
 _Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 _Parse: TypeAlias = Callable[[bytes], Message]
+_Write: TypeAlias = Callable[[Message], Awaitable[None]]
 
 
 class Gate(grpc.aio.ServerInterceptor):
     """Puts itself before the methods.
 
-    Our own are called with message and `Call`, or with an `OpenStream`; all others as gRPC calls them.
+    Our own are called with message and `Call`, with message and `OpenWatch`, or with an `OpenStream`; all others as
+    gRPC calls them.
     """
 
     def __init__(self, edge: Edge, pipeline: Pipeline, limits: Limits) -> None:
@@ -48,15 +51,17 @@ class Gate(grpc.aio.ServerInterceptor):
         self._pipeline = pipeline
         self._limits = limits
         self._callers = Callers(limits)
+        self._watchers = Callers(limits.of_watches())
         self._messages = Patience(limits.message_seconds)
         self._answers = Patience(limits.answer_seconds)
+        self._news = Patience(limits.answer_seconds)
         self._strangers = Patience(2 * _STRANGERS_WAIT)
         self._turns = _Turns()
         self._guarded: dict[str, _Handler] = {}
 
     def stop(self) -> None:
-        """Wait no longer for messages, nor with answers; to be called once the edge is closed."""
-        for patience in (self._messages, self._strangers):
+        """Wait no longer for messages, with answers, or for watchers; to be called once the edge is closed."""
+        for patience in (self._messages, self._strangers, self._news):
             patience.lose()
 
     async def intercept_service(
@@ -83,7 +88,12 @@ class Gate(grpc.aio.ServerInterceptor):
             raise AssertionError("every method of this server has a message type")
         ours = method.startswith(_OURS)
         if handler.response_streaming:
-            streamed = self._stream(name, handler) if ours else self._open_stream(name, handler, parse)
+            if not ours:
+                streamed = self._open_stream(name, handler, parse)
+            elif handler.request_streaming:
+                streamed = self._stream(name, handler)
+            else:
+                streamed = self._watch(name, handler, parse)
             keep = parse if handler.request_streaming else None
             return grpc.stream_stream_rpc_method_handler(streamed, keep, serialize)
         answered = self._unary(name, handler, parse) if ours else self._open_unary(name, handler, parse)
@@ -114,14 +124,30 @@ class Gate(grpc.aio.ServerInterceptor):
                     place = self._admit(caller, stream=True)
                 except Refusal as refusal:
                     await self._record(call, caller, refusal)
-                await handle(OpenStream(call, messages, self._writing(call, caller, context), place))
+                await handle(OpenStream(call, messages, self._writing(call, caller, context, self._answers), place))
 
         return answer
 
-    def _writing(self, call: Call, caller: Caller, context: Context) -> Write:
+    def _watch(self, name: str, handler: _Handler, parse: _Parse) -> Any:  # noqa: ANN401 - as above
+        handle: Any = handler.unary_stream
+
+        async def answer(_: object, context: Context) -> None:
+            async with self._edge.serving(name, context) as call:
+                caller = await self._caller(call)
+                try:
+                    place = self._admit(caller, stream=True)
+                    when_done(self._watchers.admit(caller.username, stream=True).leave)
+                    request = _parsed(name, parse, await self._message(place, context))
+                except Refusal as refusal:
+                    await self._record(call, caller, refusal)
+                await handle(request, OpenWatch(call, self._writing(call, caller, context, self._news)))
+
+        return answer
+
+    def _writing(self, call: Call, caller: Caller, context: Context, patience: Patience) -> _Write:
         async def write(response: Message) -> None:
             try:
-                await self._answers.wait_for(context.write(response))
+                await patience.wait_for(context.write(response))
             except TimeoutError:
                 seconds = self._limits.answer_seconds
                 message = f"an answer was not taken within {seconds:g} s; the stream ends with what was taken"

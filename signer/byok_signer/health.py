@@ -200,6 +200,12 @@ class Watch:
         self._namespace = namespace
         self._changed: dict[ObjectName, None] = {}
         self._stirred = asyncio.Event()
+        self.ended = False
+
+    def end(self) -> None:
+        """Wait no longer."""
+        self.ended = True
+        self._stirred.set()
 
     def note(self, name: ObjectName) -> None:
         """Take note that something new is known of a key."""
@@ -212,12 +218,12 @@ class Watch:
         names = [name for name, _ in zip(self._changed, range(limit), strict=False)]
         for name in names:
             del self._changed[name]
-        if not self._changed:
+        if not self._changed and not self.ended:
             self._stirred.clear()
         return [self._board.look_up(name) for name in names]
 
     async def stirred(self, seconds: float) -> bool:
-        """Wait until there is something to tell; False if the time is over before."""
+        """Wait until there is something to tell, or the watch is to end; False if the time is over before."""
         loop = asyncio.get_running_loop()
         until = loop.time() + seconds
         while not self._stirred.is_set():

@@ -7,7 +7,7 @@ memory is bounded by them.
 import asyncio
 from collections import deque
 from collections.abc import Awaitable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from byok_api.errors import Reason, Refusal
@@ -40,6 +40,9 @@ class Limits:
     """For a stream to have nothing under way."""
     open_calls: int = 64
     """Of those that need no token, unary ones and streams each."""
+    watches: int = 64
+    """Of keys' health, of all callers; a caller that has none gets one beyond it."""
+    watches_per_caller: int = 4
 
     @classmethod
     def of(cls, settings: Settings) -> "Limits":
@@ -52,6 +55,11 @@ class Limits:
             message_bytes=settings.max_message_bytes,
             idle_seconds=settings.idle_seconds,
         )
+
+    def of_watches(self) -> "Limits":
+        """Bound watches as calls are bounded."""
+        most = self.watches_per_caller
+        return replace(self, calls=self.watches, calls_per_caller=most, streams_per_caller=most)
 
 
 class Callers:

@@ -4,6 +4,7 @@ Made with the signer's own identity, since only that is granted anything. No sig
 (throttled, unreachable, out of time) is unknown, never failed.
 """
 
+import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from enum import StrEnum
@@ -15,7 +16,7 @@ from byok_api.errors import Reason
 from byok_api.keypolicy import Grantee, Statement, as_json, public_key_statement, sign_statement, trust_statements
 from byok_api.signatures import algorithms_for
 from byok_signer.kms.errors import ASSUME_ROLE, OUTAGE_REASONS, KmsError
-from byok_signer.kms.port import KeyHandle, Kms, PublicKeyAnswer
+from byok_signer.kms.port import KeyDescription, KeyHandle, Kms, PublicKeyAnswer
 
 # The last two are the installation's fault, of which no key's owner can do anything.
 _UNKNOWN = OUTAGE_REASONS | {Reason.SignerCredentialsInvalid, Reason.SignerClockSkewed}
@@ -56,6 +57,8 @@ class ProbeRequest:
     """Also ask for what must be denied; each denial is logged in CloudTrail."""
     timeout: float
     """Seconds for each check."""
+    describe: bool = True
+    """Also ask for facts that are only nice to know; where that is not granted, each denial is logged in CloudTrail."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,12 +75,18 @@ class ProbeReport:
     algorithm: SigningAlgorithm | None
     """The one that signatures will be made with; None while it is not known, or the key has none for C2PA."""
     external_id: str
+    description: KeyDescription | None
+    """None if it was not asked for, or not told."""
+    description_denied: bool
 
 
 async def probe_key(kms: Kms, request: ProbeRequest) -> ProbeReport:
     """Ask KMS whether `request.key` can be used; raises no refusal."""
     probe = _Probe(kms, request)
-    get_public_key, public_key = await probe.look()
+    # At once: this is no check, and must not keep the checks waiting.
+    (get_public_key, public_key), (description, description_denied) = await asyncio.gather(
+        probe.look(), probe.describe()
+    )
     algorithm = _algorithm_of(request, public_key)
     resolved = request.key if public_key is None else replace(request.key, resolved_arn=public_key.key_arn)
     return ProbeReport(
@@ -88,6 +97,8 @@ async def probe_key(kms: Kms, request: ProbeRequest) -> ProbeReport:
         public_key=public_key,
         algorithm=algorithm,
         external_id=request.key.external_id,
+        description=description,
+        description_denied=description_denied,
     )
 
 
@@ -102,6 +113,15 @@ class _Probe:
         except KmsError as error:
             return await self._judge(error, lambda grantee: [public_key_statement(grantee)]), None
         return Check(CheckOutcome.PASSED, request_id=answer.request_id), answer
+
+    async def describe(self) -> tuple[KeyDescription | None, bool]:
+        """Return what DescribeKey says, and whether it is denied."""
+        if not self.request.describe:
+            return None, False
+        try:
+            return await self.kms.describe_key(self.request.key, timeout=self.request.timeout), False
+        except KmsError as error:
+            return None, error.reason is Reason.KeyAccessDenied
 
     async def check_sign(
         self, key: KeyHandle, algorithm: SigningAlgorithm | None, public_key: PublicKeyAnswer | None

@@ -1,22 +1,31 @@
 """KeyProbe.ProbeKey: which key is meant and who may ask, then the probe, then its report as a message."""
 
+import socket
+from collections import OrderedDict
 from datetime import datetime
 
 from byok_api import signatures
 from byok_api.errors import Reason, Refusal
 from byok_api.references import ObjectName
 from byok_api.signer.v1 import signer_pb2 as pb
+from byok_signer.access import Right
 from byok_signer.authentication import Caller
-from byok_signer.authorization import authorize_probe
-from byok_signer.entries import KeyEntry
+from byok_signer.authorization import KEYS, PROBE, authorize_key
+from byok_signer.entries import KeyEntry, Refused
+from byok_signer.health import HealthBoard, unwatched
+from byok_signer.kms.port import KeyHandle
 from byok_signer.pipeline import Pipeline
 from byok_signer.ports import Ports
 from byok_signer.probe import Check, CheckOutcome, ProbeReport, ProbeRequest, probe_key
 from byok_signer.quota import Demand, Family, QuotaKey, family_of
+from byok_signer.watching import HealthWatchers
 from byok_signer.work import Call
 
 _NOT_SEEN_RETRY_AFTER = 1.0
 _CHECK_TIMEOUT = 5.0
+_UNDESCRIBED_SECONDS = 3600.0
+"""For which a key of which nothing more is told is not asked about again: its owner's CloudTrail logs each denial."""
+_UNDESCRIBED_LIMIT = 1024
 _OUTCOMES = {
     CheckOutcome.PASSED: pb.ProbeResult.PASSED,
     CheckOutcome.FAILED: pb.ProbeResult.FAILED,
@@ -27,23 +36,21 @@ _OUTCOMES = {
 class Prober:
     """Probes keys of the catalogue for those who may ask."""
 
-    def __init__(self, ports: Ports, pipeline: Pipeline) -> None:
+    def __init__(
+        self, ports: Ports, pipeline: Pipeline, *, health: HealthBoard | None = None, replica: str = ""
+    ) -> None:
         self._ports = ports
         self._pipeline = pipeline
+        # A pod's host name is the pod's.
+        self._replica = replica or socket.gethostname()
+        self.watchers = HealthWatchers(ports, pipeline, health or unwatched(ports.clock), replica=self._replica)
+        self._undescribed: OrderedDict[KeyHandle, float] = OrderedDict()
 
     async def probe(self, call: Call, request: pb.ProbeKeyRequest) -> pb.ProbeKeyResponse:
         """Probe a key as its manifest stands at the request's generation, or as it is known where that is 0."""
-        caller, generation = await self._pipeline.authenticate(call), request.generation
+        caller = await self._pipeline.authenticate(call)
         async with self._pipeline.recording_refusals(call, caller, key=f"{request.namespace}/{request.name}"):
-            name = _name_in(request)
-            entry = authorize_probe(self._ports.catalogue(), caller, name)
-            seen = entry.manifest.metadata.generation or 0
-            if generation > seen:
-                raise Refusal(
-                    Reason.GenerationNotSeen,
-                    f"key {name}: generation {generation} has not reached this signer, which has {seen}; ask again",
-                    retry_after=_NOT_SEEN_RETRY_AFTER,
-                )
+            entry = await self._find(caller, _name_in(request), request.generation)
             await self._take_quota(call, caller, entry)
         chain = entry.chain
         report = await probe_key(
@@ -54,12 +61,46 @@ class Prober:
                 registered_spki=signatures.spki_of(chain.public_key) if chain else None,
                 least_privilege=request.least_privilege,
                 timeout=min(call.remaining, _CHECK_TIMEOUT),
+                describe=self._may_describe(entry.handle),
             ),
         )
+        if report.description_denied:
+            self._do_not_describe(entry.handle)
+        now = self._ports.now()
         response = _response(report)
-        response.generation = seen
-        response.certificate.CopyFrom(_certificate_result(entry, report.certificate, self._ports.now()))
+        response.generation = entry.manifest.metadata.generation or 0
+        response.replica = self._replica
+        response.certificate.CopyFrom(_certificate_result(entry, report.certificate, now))
+        response.standing.CopyFrom(_standing_result(entry, now))
         return response
+
+    async def _find(self, caller: Caller, name: ObjectName, generation: int) -> KeyEntry:
+        """Find a key that the caller may probe; refused with a delay while its generation has not come yet."""
+        right = Right(PROBE, KEYS, name)
+        decision = await self._ports.access.check(caller, right)
+        catalogue = self._ports.catalogue()
+        found = catalogue.keys.get(name) if decision.allowed else None
+        if generation and decision.allowed:
+            seen = found.manifest.metadata.generation or 0 if isinstance(found, KeyEntry) else 0
+            if found is None or (isinstance(found, KeyEntry) and generation > seen):
+                raise Refusal(
+                    Reason.GenerationNotSeen,
+                    f"key {name}: generation {generation} has not reached this signer, which has {seen}; ask again",
+                    retry_after=_NOT_SEEN_RETRY_AFTER,
+                )
+            if isinstance(found, Refused):
+                # Perhaps an older one; which, an object that cannot be read does not tell.
+                raise Refusal(found.reason, found.message, retry_after=_NOT_SEEN_RETRY_AFTER)
+        return authorize_key(catalogue, caller, right, decision)
+
+    def _may_describe(self, handle: KeyHandle) -> bool:
+        return self._ports.clock() >= self._undescribed.get(handle, 0.0)
+
+    def _do_not_describe(self, handle: KeyHandle) -> None:
+        self._undescribed[handle] = self._ports.clock() + _UNDESCRIBED_SECONDS
+        self._undescribed.move_to_end(handle)
+        if len(self._undescribed) > _UNDESCRIBED_LIMIT:
+            self._undescribed.popitem(last=False)
 
     async def _take_quota(self, call: Call, caller: Caller, entry: KeyEntry) -> None:
         """Take a token: KMS counts the calls of a probe too."""
@@ -80,7 +121,7 @@ def _name_in(request: pb.ProbeKeyRequest) -> ObjectName:
 
 
 def _response(report: ProbeReport) -> pb.ProbeKeyResponse:
-    public_key = report.public_key
+    public_key, description = report.public_key, report.description
     return pb.ProbeKeyResponse(
         get_public_key=_result(report.get_public_key),
         sign=_result(report.sign),
@@ -90,6 +131,9 @@ def _response(report: ProbeReport) -> pb.ProbeKeyResponse:
         key_spec=public_key.key_spec if public_key else "",
         algorithm=str(report.algorithm) if report.algorithm else "",
         external_id=report.external_id,
+        key_state=description.state if description else "",
+        origin=description.origin if description else "",
+        multi_region=description.multi_region if description else None,
     )
 
 
@@ -102,6 +146,16 @@ def _certificate_result(entry: KeyEntry, check: Check, now: datetime) -> pb.Prob
     except Refusal as refusal:
         return pb.ProbeResult(outcome=pb.ProbeResult.FAILED, reason=refusal.reason.name, message=refusal.message)
     return _result(check)
+
+
+def _standing_result(entry: KeyEntry, now: datetime) -> pb.ProbeResult:
+    try:
+        if entry.problem is not None:
+            raise entry.problem.refusal()
+        entry.check_valid_at(now)
+    except Refusal as refusal:
+        return pb.ProbeResult(outcome=pb.ProbeResult.FAILED, reason=refusal.reason.name, message=refusal.message)
+    return pb.ProbeResult(outcome=pb.ProbeResult.PASSED)
 
 
 def _result(check: Check) -> pb.ProbeResult:

@@ -6,11 +6,13 @@ from byok_api.errors import Reason, Refusal
 from byok_api.signatures import SignatureError
 from byok_api.signer.v1 import signer_pb2 as pb
 from byok_signer.answers import recipe_response, signed_response
+from byok_signer.certification import Certifier
 from byok_signer.edge import Edge
 from byok_signer.entries import SigningEntry
 from byok_signer.pipeline import Pipeline
 from byok_signer.probing import Prober
 from byok_signer.streams import ClaimStream, OpenStream
+from byok_signer.watching import OpenWatch
 from byok_signer.work import Call
 
 
@@ -80,13 +82,34 @@ class KeyProbeService:
     def __init__(self, prober: Prober) -> None:
         self._prober = prober
 
+    def end_watches(self) -> None:
+        """Have every watch end."""
+        self._prober.watchers.stop()
+
     async def ProbeKey(self, request: pb.ProbeKeyRequest, call: Call) -> pb.ProbeKeyResponse:
         """Probe one key."""
         return await self._prober.probe(call, request)
 
-    async def WatchHealth(self, request: pb.WatchHealthRequest, call: Call) -> pb.WatchHealthResponse:
-        """Not served yet."""
-        raise Refusal(Reason.InvalidRequest, "WatchHealth is not served by this version")
+    async def WatchHealth(self, _: pb.WatchHealthRequest, opened: OpenWatch) -> None:
+        """Tell of every key's health."""
+        await self._prober.watchers.watch(opened)
+
+
+class CertificationService:
+    """byok.signer.v1.Certification."""
+
+    def __init__(self, certifier: Certifier) -> None:
+        self._certifier = certifier
+
+    async def drain(self) -> None:
+        """Wait for what is between intent and outcome."""
+        await self._certifier.drain()
+
+    async def CreateCertificateRequest(
+        self, request: pb.CreateCertificateRequestRequest, call: Call
+    ) -> pb.CreateCertificateRequestResponse:
+        """Have one key's certificate request signed."""
+        return await self._certifier.certify(call, request)
 
 
 def _verifies(entry: SigningEntry, request: pb.VerifyRequest) -> bool:

@@ -13,16 +13,15 @@ import time
 from collections.abc import Callable
 from functools import partial
 
-from byok_api.audit import AuditEvent, AuditId, Kind, Outcome
+from byok_api.audit import AuditEvent, Kind, Outcome
 from byok_api.errors import Reason, Refusal
 from byok_signer.asking import Asking, Question
 from byok_signer.entries import SigningEntry
 from byok_signer.flights import Flights, Made
 from byok_signer.health import HealthBoard, unwatched
-from byok_signer.kms.errors import failure_of
+from byok_signer.kms.port import SignAnswer
 from byok_signer.ports import Ports
-from byok_signer.quota import Demand
-from byok_signer.recording import RefusalTrail, SubjectFields, subject_of_work
+from byok_signer.recording import RefusalTrail, subject_of_work
 from byok_signer.work import Signed, Work
 
 _LONGEST = 12.0
@@ -94,33 +93,15 @@ class Signing:
             await self._refusals.record(refusal, subject)
             raise
         commit()
-        try:
-            intent = await self._ports.audit.append(AuditEvent(kind=Kind.INTENT, **subject))
-        except Refusal:
-            self._ports.quotas.give_back(demand)
-            raise
-        return await self._settle(work, subject, intent, demand)
+        announced = await self._asking.announce(Kind.OUTCOME, subject, demand)
 
-    async def _settle(self, work: Work, subject: SubjectFields, intent: AuditId, demand: Demand) -> Made:
-        """Do what the intent announces, and record what came of it."""
-        try:
+        async def make() -> SignAnswer:
             self._check_standing(work)
-            remaining = work.admission.call.remaining
-            answer = await self._asking.ask(_question_of(work), demand.quota, remaining=remaining)
-        except Exception as error:
-            failure = failure_of(error)
-            if not failure["attempts"]:
-                self._ports.quotas.give_back(demand)
-            event = AuditEvent(kind=Kind.OUTCOME, intent=intent.sequence, **failure, **subject)
-            await self._ports.audit.append(event)
-            raise
-        subject["key_arn"] = answer.key_arn.text
-        event = AuditEvent(
-            kind=Kind.OUTCOME, intent=intent.sequence, outcome=Outcome.SIGNED, attempts=answer.attempts, **subject
-        )
-        audit_id = await self._ports.audit.append(event)
+            return await self._asking.ask(question, demand.quota, remaining=work.admission.call.remaining)
+
+        made = await self._asking.settle(announced, make)
         self._ports.metrics.signed(work.entry.key.name, work.entry.recipe.name)
-        return answer, audit_id
+        return made
 
     def _check_standing(self, work: Work) -> None:
         """Refuse what the owners have withdrawn while the work waited."""

@@ -1,6 +1,8 @@
 """KeyProbe.ProbeKey over the real door: what a key's owner is told."""
 
 import json
+import socket
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -13,6 +15,7 @@ from byok_api.signatures import spki_of
 from byok_api.signer.v1 import signer_pb2 as pb
 from byok_sandbox.ca import pem_of
 from byok_sandbox.software_kms import SIGNER
+from byok_signer.entries import Refused
 from byok_signer.kms.errors import KmsError
 from tests.support.manifests import key_document
 from tests.support.pki import Leaf, certified, extensions, identity, new_key
@@ -141,3 +144,53 @@ async def test_a_refused_probe_is_recorded(bench: Bench, namespace: str, name: s
 async def test_a_probe_takes_a_token_before_anything_else(bench: Bench) -> None:
     bench.token = ""
     assert (await refusal_of(probe(bench, name="", namespace=""))).reason is Reason.TokenMissing
+
+
+async def test_facts_that_are_not_granted_are_left_out_and_not_asked_for_again_at_once(bench: Bench) -> None:
+    answer = await probe(bench)
+    assert (answer.key_state, answer.origin, answer.HasField("multi_region")) == ("", "", False)
+    stored = bench.kms.keys.find(bench.entry.key.handle.arn)
+    stored.granted |= {"DescribeKey"}
+    assert (await probe(bench)).key_state == ""
+    bench.clock.offset = timedelta(seconds=3601)
+    bench.call_as(JOB)
+    answer = await probe(bench)
+    assert (answer.key_state, answer.origin, answer.multi_region) == ("Enabled", "AWS_KMS", False)
+
+
+async def test_a_disabled_keys_state_is_told_though_its_public_key_is_not(bench: Bench) -> None:
+    stored = bench.use(identity(ES256))
+    stored.granted |= {"DescribeKey"}
+    stored.state = "Disabled"
+    answer = await probe(bench)
+    assert (answer.get_public_key.reason, answer.key_state) == ("KeyDisabled", "Disabled")
+
+
+@pytest.mark.parametrize(
+    ("spec", "outcome", "reason"),
+    [({}, PASSED, ""), ({"state": "Deactivated"}, FAILED, "KeyDeactivated")],
+    ids=["active", "deactivated"],
+)
+async def test_the_signers_own_rules_are_told_apart_from_kms(
+    bench: Bench, spec: dict[str, str], outcome: "pb.ProbeResult.Outcome.ValueType", reason: str
+) -> None:
+    bench.use(identity(ES256), **spec)
+    answer = await probe(bench)
+    assert (answer.standing.outcome, answer.standing.reason, answer.sign.outcome) == (outcome, reason, PASSED)
+    assert answer.replica == socket.gethostname()
+
+
+async def test_a_key_that_has_not_arrived_is_worth_waiting_for_if_its_generation_is_known(bench: Bench) -> None:
+    told = await refusal_of(probe(bench, "tomorrow", generation=1))
+    assert (told.reason, told.retry_after) == (Reason.GenerationNotSeen, 1.0)
+    assert (
+        await refusal_of(probe(bench, "tomorrow", namespace="vault", generation=1))
+    ).reason is Reason.ProbeNotAllowed
+
+
+async def test_a_key_that_cannot_be_read_is_asked_about_again_if_its_generation_is_known(bench: Bench) -> None:
+    name = bench.entry.key.name
+    bad = Refused(name, Reason.KeyInvalid, "key media/brand is no ByokKey")
+    bench.catalogue = replace(bench.catalogue, keys={name: bad})
+    delays = [(await refusal_of(probe(bench, generation=generation))).retry_after for generation in (0, 1)]
+    assert delays == [None, 1.0]
