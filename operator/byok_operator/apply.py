@@ -4,6 +4,7 @@ The observed resourceVersion fences: an old leader's word, or one about an objec
 (a wrong uid would be accepted: Kubernetes 1.36, seen). Nothing else of an object is ever written.
 """
 
+import json
 import logging
 from collections.abc import Mapping
 from enum import StrEnum
@@ -50,7 +51,7 @@ class StatusWriter:
 
     async def write(self, identity: Identity, seen: Seen, status: JsonObject) -> Applied:
         """Make `status` an object's status; ApiError or ApiUnavailable if the API server does not take it."""
-        found = seen.status()
+        found = json.loads(seen.status_json())
         if agrees(found, status) and _surplus(found, status) == self._others.get(identity, {}):
             return Applied.UNCHANGED
         kind, name = identity

@@ -54,8 +54,12 @@ class Lists:
         """List all kinds each minute, after `fill`."""
         while True:
             await asyncio.sleep(_PERIOD * (0.9 + self._random() / 5))
-            for kind in KINDS:
-                await self._compare(kind)
+            await self.fill_again()
+
+    async def fill_again(self) -> None:
+        """List all kinds once; what cannot be listed stays as it is known."""
+        for kind in KINDS:
+            await self._compare(kind)
 
     async def _compare(self, kind: Kind) -> None:
         comparison = Comparison(self._store, kind)

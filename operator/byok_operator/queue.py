@@ -8,7 +8,7 @@ import heapq
 import itertools
 import math
 from collections import deque
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -56,6 +56,11 @@ class WorkQueue(Generic[Subject]):
         """
         self._put(subject, self._clock() + delay)
 
+    def add_all(self, subjects: Iterable[Subject]) -> None:
+        """Have subjects worked on as soon as may be."""
+        for subject in subjects:
+            self.add(subject)
+
     def retry(self, subject: Subject) -> float:
         """Have a subject that failed worked on again, later each time; gives the seconds until then."""
         failures = self._failures[subject] = self._failures.get(subject, 0) + 1
@@ -90,6 +95,11 @@ class WorkQueue(Generic[Subject]):
         """How many subjects are due and wait for a worker."""
         now = self._clock()
         return sum(due <= now for due in self._due.values())
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing is due and nothing is being worked on."""
+        return not self._active and self.depth == 0
 
     @property
     def age(self) -> float:

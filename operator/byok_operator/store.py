@@ -24,7 +24,6 @@ KINDS: Final[tuple[Kind, ...]] = ("Namespace", "ByokKey", "SigningRecipe")
 REVERIFY: Final = "byok.dev/reverify"
 """Annotation whose new value asks for a probe at once."""
 _REVERIFY_LIMIT = 256
-_UNPACKED_LIMIT = 4 * 1024 * 1024
 
 Wake = Callable[[Iterable[Identity]], None]
 
@@ -43,10 +42,9 @@ class Seen:
     """How many changes the store had seen by then."""
     _status: bytes = field(repr=False)
 
-    def status(self) -> JsonObject:
-        """Give the status as it was read; empty if there is none."""
-        status: JsonObject = json.loads(zlib.decompressobj().decompress(self._status, _UNPACKED_LIMIT))
-        return status
+    def status_json(self) -> bytes:
+        """Give the status as it was read, as JSON; an empty object if there is none."""
+        return zlib.decompress(self._status)
 
 
 def _packed(status: object) -> bytes:

@@ -1,0 +1,90 @@
+"""Probes under way: so many at once, one of a key at a time, a key's newest request in place of an older one."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from byok_api.errors import Reason
+from byok_api.references import ObjectName
+from byok_operator.observations import Probe, ProbeFailure
+
+_LOG = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class ProbeRequest:
+    """What a signer is asked to prove."""
+
+    name: ObjectName
+    uid: str
+    generation: int
+    least_privilege: bool
+    """Also prove that the signer may do nothing more."""
+    reverify: str | None
+    """Value of the annotation byok.dev/reverify that this answers."""
+
+
+Ask = Callable[[ProbeRequest], Awaitable[Probe | ProbeFailure]]
+Found = Callable[[ProbeRequest, Probe | ProbeFailure], None]
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """How long somebody has waited for a probe, by the clock given."""
+
+    wanted_at: float
+    started_at: float | None
+    """None while it waits for its turn."""
+
+
+class Prober:
+    """Has probes made by `ask`, and tells what came of them by `found`."""
+
+    def __init__(self, ask: Ask, found: Found, *, clock: Callable[[], float]) -> None:
+        self._ask = ask
+        self._found = found
+        self._clock = clock
+        self._turns: asyncio.Queue[ObjectName] = asyncio.Queue()
+        self._wanted: dict[ObjectName, ProbeRequest] = {}
+        self._waiting: dict[ObjectName, Waiting] = {}
+
+    def waiting(self, name: ObjectName) -> Waiting | None:
+        """Say since when a key's probe is wanted or under way; None if it is neither."""
+        return self._waiting.get(name)
+
+    def request(self, request: ProbeRequest) -> bool:
+        """Have a key probed in its turn; False if it is being probed just now, and left alone until that is over."""
+        name = request.name
+        if name in self._waiting and name not in self._wanted:
+            return False
+        self._wanted[name] = request
+        if name not in self._waiting:
+            self._waiting[name] = Waiting(self._clock(), None)
+            self._turns.put_nowait(name)
+        return True
+
+    def forget(self, name: ObjectName) -> None:
+        """Have a key not probed any more that is gone."""
+        if self._wanted.pop(name, None) is not None:
+            del self._waiting[name]
+
+    async def work(self) -> None:
+        """Make probes, one after the other, for ever; run as many of these as probes may be made at once."""
+        while True:
+            name = await self._turns.get()
+            request = self._wanted.pop(name, None)
+            if request is not None:
+                self._waiting[name] = Waiting(self._waiting[name].wanted_at, self._clock())
+                await self._probe(request)
+
+    async def _probe(self, request: ProbeRequest) -> None:
+        asked_at = datetime.now(UTC)
+        try:
+            result = await self._ask(request)
+        except Exception:  # noqa: BLE001 - a bug that one key brings out must not end the probes of all others
+            _LOG.exception("a probe broke off", extra={"key": str(request.name)})
+            result = ProbeFailure(asked_at, Reason.Internal.name, "the operator could not make the probe; see its logs")
+        del self._waiting[request.name]
+        self._found(request, result)
