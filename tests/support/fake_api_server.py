@@ -154,12 +154,16 @@ class FakeApiServer:
         """Break all connections that wait for something."""
         for transport in self._connections:
             transport.abort()
+        self._wake()
 
     def writes(self) -> list[tuple[str, str]]:
         return [request for request in self.requests if request[0] != "GET"]
 
     def _record(self, collection: str, kind: str, body: Body) -> None:
         self.history.append((self.revision, collection, kind, deepcopy(body)))
+        self._wake()
+
+    def _wake(self) -> None:
         self._changed.set()
         self._changed = asyncio.Event()
 
@@ -261,15 +265,18 @@ class FakeApiServer:
             return response
         self.watching += 1
         try:
-            await self._send_events(response, target.collection, seen)
+            assert request.transport is not None
+            await self._send_events(response, target.collection, seen, request.transport)
         except ConnectionResetError:
             pass
         finally:
             self.watching -= 1
         return response
 
-    async def _send_events(self, response: web.StreamResponse, collection: str, seen: int) -> None:
-        while True:
+    async def _send_events(
+        self, response: web.StreamResponse, collection: str, seen: int, transport: asyncio.Transport
+    ) -> None:
+        while not transport.is_closing():
             changed = self._changed
             for revision, where, kind, body in self.history if not self.silent else ():
                 if where == collection and revision > seen:
