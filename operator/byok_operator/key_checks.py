@@ -96,6 +96,14 @@ def signer_refuses_spec(facts: Facts) -> Verdict | None:
     return fails(found.reason, found.message)
 
 
+def spec_was_refused(facts: Facts) -> Verdict | None:
+    """Say after a restart what was said before it, which may be what only the signer knows, until it is asked."""
+    before = before_of(facts.observed, Type.ACCEPTED)
+    if before is None or before.status is not ConditionStatus.FALSE or facts.probe or facts.failure:
+        return None
+    return repeated(before)
+
+
 def spec_is_accepted(_facts: Facts) -> Verdict:
     """Accept what nothing stands against."""
     return holds("The spec is valid, and the installation's rules admit it.")
@@ -209,7 +217,13 @@ def is_not_checked_yet(_facts: Facts) -> Verdict:
 
 
 CHECKS: Mapping[Type, tuple[Check, ...]] = {
-    Type.ACCEPTED: (spec_is_unreadable, spec_is_refused, signer_refuses_spec, spec_is_accepted),
+    Type.ACCEPTED: (
+        spec_is_unreadable,
+        spec_is_refused,
+        signer_refuses_spec,
+        spec_was_refused,
+        spec_is_accepted,
+    ),
     Type.RESOLVED: (
         kms_is_not_asked,
         signer_is_away,

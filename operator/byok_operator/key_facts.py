@@ -71,11 +71,10 @@ def recipes_shown(observed: KeyObservation, now: datetime, *, differs: bool) -> 
 def _still_true(observed: KeyObservation) -> ByokKeyStatus:
     # What KMS told of a key is told until it tells otherwise, unless the spec may name another key by now.
     known, spec = observed.status, spec_of(observed)
-    if known is None or spec is None:
+    if known is None:
         return ByokKeyStatus()
-    if known.observed_generation == observed.generation or known.resolved_key_arn == spec.aws.key_arn:
-        return known
-    return ByokKeyStatus()
+    is_same_key = spec is not None and known.resolved_key_arn == spec.aws.key_arn
+    return known if is_same_key or known.observed_generation == observed.generation else ByokKeyStatus()
 
 
 def _key(resolved: Probe | None, known: KeyFacts | None) -> KeyFacts | None:

@@ -47,11 +47,7 @@ def plan_key(observed: KeyObservation, now: datetime) -> KeyPlan:
             "last_verified_time": verified_time(observed, now, differs=differs),
         }
     )
-    is_provisional = (
-        by_type(conditions)[Type.READY].reason in {ConditionReason.VALIDATING, ConditionReason.STALE}
-        and facts.probe is None
-        and facts.failure is None
-    )
+    is_provisional = facts.probe is None and facts.failure is None and any(map(_awaits_a_probe, conditions))
     return KeyPlan(status, events_of(known, conditions), is_provisional, verified_at(observed))
 
 
@@ -61,6 +57,10 @@ def phase_of(conditions: tuple[Condition, ...]) -> Phase:
     if ready.status is ConditionStatus.FALSE and ready.reason == Reason.KeyDeactivated.name:
         return Phase.DEACTIVATED
     return PHASES[ready.status]
+
+
+def _awaits_a_probe(condition: Condition) -> bool:
+    return condition.reason in {ConditionReason.VALIDATING, ConditionReason.STALE}
 
 
 def _verdicts(facts: Facts) -> dict[str, Verdict]:

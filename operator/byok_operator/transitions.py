@@ -44,7 +44,8 @@ def holds(message: str, reason: ConditionReason = ConditionReason.VERIFIED) -> V
 
 def fails(reason: str, message: str, statement: str = "") -> Verdict:
     """Say that a condition is false, and what to do; `reason` may be one that this version does not know."""
-    return Verdict(ConditionStatus.FALSE, _proper(reason), _with_remedy(reason, message), statement)
+    proper = _proper(reason)
+    return Verdict(ConditionStatus.FALSE, proper, _with_remedy(proper, message), statement)
 
 
 def refused(problem: Problem | Unreadable) -> Verdict:
