@@ -6,7 +6,7 @@ no right is told nothing of what is there.
 
 from byok_api.errors import Reason, Refusal
 from byok_api.references import ObjectName, RecipeReference
-from byok_signer.access import Decision, OwnNamespaceAccess, Right
+from byok_signer.access import Decision, Right
 from byok_signer.authentication import Caller
 from byok_signer.entries import Catalogue, KeyEntry, Refused, SigningEntry
 
@@ -70,12 +70,6 @@ def authorize_key(catalogue: Catalogue, caller: Caller, right: Right, decision: 
     if isinstance(entry, Refused):
         raise entry.refusal()
     return entry
-
-
-def authorize_probe(catalogue: Catalogue, caller: Caller, name: ObjectName) -> KeyEntry:
-    """Find a key of the caller's own namespace, to probe it."""
-    right = Right(PROBE, KEYS, name)
-    return authorize_key(catalogue, caller, right, OwnNamespaceAccess().recall(caller, right))
 
 
 def key_not_allowed(key: KeyEntry, namespace: str) -> Refusal:

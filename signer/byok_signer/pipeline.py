@@ -18,6 +18,7 @@ from byok_signer.authorization import authorize, right_to_sign
 from byok_signer.bindings import KeyBindings
 from byok_signer.entries import Catalogue, SigningEntry
 from byok_signer.guard import CheckedClaim, check_claim, check_digest
+from byok_signer.health import HealthBoard
 from byok_signer.kms.messages import Payload, payload_of_digest, payload_of_message
 from byok_signer.kms.port import KeyHandle
 from byok_signer.ports import Ports
@@ -36,11 +37,11 @@ _Checked = tuple[CheckedClaim | None, Payload]
 class Pipeline:
     """Takes calls to signatures; one for the process."""
 
-    def __init__(self, ports: Ports) -> None:
+    def __init__(self, ports: Ports, health: HealthBoard | None = None) -> None:
         self._ports = ports
-        self._bindings = KeyBindings(ports.kms, clock=ports.clock)
+        self._bindings = KeyBindings(ports.kms, clock=ports.clock, health=health)
         self._refusals = RefusalTrail(ports.audit)
-        self._signing = Signing(ports, self._refusals, self._standing)
+        self._signing = Signing(ports, self._refusals, self._standing, health)
 
     def _standing(self, work: Work) -> SigningEntry:
         return self._present(work.admission, work.expected_hash).entry

@@ -10,9 +10,9 @@ from byok_api.errors import Reason, Refusal
 from byok_api.references import ObjectName
 from byok_api.signer.v1 import signer_pb2 as pb
 from byok_sandbox.issuer import ServiceAccount
-from byok_signer.access import OwnNamespaceAccess
+from byok_signer.access import OwnNamespaceAccess, Right
 from byok_signer.authentication import Caller
-from byok_signer.authorization import authorize, authorize_probe, right_to_sign
+from byok_signer.authorization import authorize, authorize_key, right_to_sign
 from byok_signer.entries import Catalogue
 from tests.support.manifests import key_document, recipe_document
 from tests.support.refusals import refusal_of, status_in
@@ -67,14 +67,20 @@ def test_a_key_must_admit_the_namespace_of_recipe_and_caller(spec: dict[str, Any
     assert reason_of(catalogue_of(key_document(**spec), recipe_document("sports/photo")), "sports", "photo") is expected
 
 
-@pytest.mark.parametrize("namespace", ["media", "other"])
-def test_probes_are_for_callers_of_the_keys_own_namespace(namespace: str) -> None:
-    catalogue, name = catalogue_of(key_document(**BOTH)), ObjectName("media", "brand")
-    if namespace == "media":
-        assert authorize_probe(catalogue, caller_of(namespace), name).name == name
+@pytest.mark.parametrize(("verb", "reason"), [("probe", Reason.ProbeNotAllowed), ("certify", Reason.CertifyNotAllowed)])
+@pytest.mark.parametrize(("namespace", "name"), [("media", "brand"), ("other", "brand"), ("media", "nothing")])
+def test_keys_are_probed_and_certified_by_callers_of_their_own_namespace(
+    namespace: str, name: str, verb: str, reason: Reason
+) -> None:
+    catalogue, right = catalogue_of(key_document(**BOTH)), Right(verb, "byokkeys", ObjectName("media", name))
+    caller = caller_of(namespace)
+    decision = OwnNamespaceAccess().recall(caller, right)
+    if (namespace, name) == ("media", "brand"):
+        assert authorize_key(catalogue, caller, right, decision).name == right.name
         return
-    with pytest.raises(Refusal, match="there is no such key"):
-        authorize_probe(catalogue, caller_of(namespace), name)
+    with pytest.raises(Refusal, match=f"key media/{name}: there is no such key, or") as caught:
+        authorize_key(catalogue, caller, right, decision)
+    assert caught.value.reason is reason
 
 
 def calls_of(bench: Bench, recipe: str) -> dict[str, grpc.aio.UnaryUnaryCall[Any, Any]]:

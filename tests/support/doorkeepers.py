@@ -1,7 +1,7 @@
 """Who says, in a Bench, who callers are and what they may do: with a cluster, or without one."""
 
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -46,10 +46,13 @@ async def cluster_doorkeepers(
     observe: Observe,
 ) -> AsyncIterator[Doorkeepers]:
     """Those of a signer in a cluster."""
-    api = await KubernetesApi.connect(cluster.kubeconfig(folder))
-    keys, desk = ClusterKeys(api, clock=clock), ReviewDesk(api, clock=clock, observe=observe)
-    local = JwtAuthenticator(issuer=await cluster_issuer(api), audience=AUDIENCE, keys=keys, clock=now)
-    yield Doorkeepers(cluster.issuer, ReviewedAuthenticator(local, desk, audience=AUDIENCE), ReviewedAccess(desk))
-    await keys.close()
-    await desk.close()
-    await api.close()
+    async with AsyncExitStack() as stack:
+        api = await KubernetesApi.connect(cluster.kubeconfig(folder))
+        stack.push_async_callback(api.close)
+        desk = ReviewDesk(api, clock=clock, observe=observe)
+        stack.push_async_callback(desk.close)
+        keys = ClusterKeys(api, clock=clock)
+        stack.push_async_callback(keys.close)
+        local = JwtAuthenticator(issuer=await cluster_issuer(api), audience=AUDIENCE, keys=keys, clock=now)
+        authenticator = ReviewedAuthenticator(local, desk, audience=AUDIENCE)
+        yield Doorkeepers(cluster.issuer, authenticator, ReviewedAccess(desk))

@@ -7,9 +7,10 @@ Nothing of the signer is replaced; only its ports are the sandbox's: SoftwareKms
 import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +26,9 @@ from byok_sandbox.issuer import Issuer, ServiceAccount
 from byok_sandbox.kms.keys import SoftwareKey
 from byok_sandbox.software_kms import KeyStore, SoftwareKms, StoredKey
 from byok_signer.audit import FileAuditSink
-from byok_signer.authentication import JwtAuthenticator
 from byok_signer.decisions import Rules, build_catalogue
 from byok_signer.edge import Edge
 from byok_signer.entries import Catalogue, SigningEntry
-from byok_signer.jwks import FileKeys
 from byok_signer.kms.errors import KmsError
 from byok_signer.kms.port import KeyHandle, PublicKeyAnswer, SignAnswer
 from byok_signer.metrics import Metrics
@@ -41,8 +40,10 @@ from byok_signer.server import Services, SignerServer
 from byok_signer.services import KeyProbeService, SignerService
 from byok_signer.settings import PROGRAM, Settings
 from tests.support.claims import created_claim
+from tests.support.doorkeepers import cluster_doorkeepers, own_doorkeepers
 from tests.support.manifests import PRESETS, key_document, parsed, pem_of_identity, recipe_document
 from tests.support.pki import Identity, identity
+from tests.support.reviewing_cluster import ReviewingCluster
 
 JOB = ServiceAccount("media", "job")
 PHOTO = ObjectName("media", "photo")
@@ -156,6 +157,7 @@ class Bench:
     server: SignerServer
     channel: grpc.aio.Channel
     catalogue: Catalogue
+    catalogue_confirmed_at: float = inf
     token: str = ""
     """Whose calls the following are; empty for nobody's."""
 
@@ -250,34 +252,55 @@ async def until(condition: Callable[[], bool]) -> None:
 
 
 @asynccontextmanager
-async def running_bench(folder: Path) -> AsyncIterator[Bench]:
+async def running_bench(folder: Path, cluster: ReviewingCluster | None = None) -> AsyncIterator[Bench]:
     """Run a signer whose recipe `photo` signs with the session's ES256 key, and be the job that calls it."""
-    issuer, clock, kms, metrics = Issuer(), Clock(), WatchedKms(KeyStore()), Metrics()
-    issuer.write_jwks(folder / "jwks.json")
-    audit = HeldAudit(folder / "audit.jsonl")
-    ports = Ports(
-        catalogue=lambda: bench.catalogue,
-        authenticator=JwtAuthenticator(
-            issuer=issuer.name, audience="byok-signer", keys=FileKeys(folder / "jwks.json"), clock=clock.now
-        ),
-        kms=kms,
-        quotas=Quotas(per_second=10_000, replicas=lambda: 1, clock=time.monotonic),
-        audit=audit,
-        metrics=metrics,
-        now=clock.now,
-        clock=clock.seconds,
-    )
-    pipeline, edge = Pipeline(ports), Edge(metrics)
-    services = Services(SignerService(pipeline, edge), KeyProbeService(Prober(ports, pipeline)), edge)
-    address = f"unix:{folder}/s"
-    flags = [f"--manifests={folder}", "--installation=test", f"--listen={address}", f"--token-issuer={issuer.name}"]
-    flags += [f"--token-jwks-file={folder}/jwks.json", f"--audit={folder}/audit.jsonl"]
-    settings = PROGRAM.read(flags, {})
-    server = SignerServer(settings, services)
-    await server.start()
-    async with grpc.aio.insecure_channel(address) as channel:
+    clock, kms, metrics = Clock(), WatchedKms(KeyStore()), Metrics()
+    async with AsyncExitStack() as stack:
+        if cluster is None:
+            doors = own_doorkeepers(folder, now=clock.now)
+        else:
+            opened = cluster_doorkeepers(cluster, folder, now=clock.now, clock=clock.seconds, observe=metrics.reviewed)
+            doors = await stack.enter_async_context(opened)
+        # The settings demand the file, whatever is asked in its place.
+        doors.issuer.write_jwks(folder / "jwks.json")
+        audit = HeldAudit(folder / "audit.jsonl")
+        stack.push_async_callback(audit.close)
+        ports = Ports(
+            catalogue=lambda: bench.catalogue,
+            authenticator=doors.authenticator,
+            access=doors.access,
+            catalogue_confirmed_at=lambda: bench.catalogue_confirmed_at,
+            kms=kms,
+            quotas=Quotas(per_second=10_000, replicas=lambda: 1, clock=time.monotonic),
+            audit=audit,
+            metrics=metrics,
+            now=clock.now,
+            clock=clock.seconds,
+        )
+        pipeline, edge = Pipeline(ports), Edge(metrics)
+        services = Services(SignerService(pipeline, edge), KeyProbeService(Prober(ports, pipeline)), edge)
+        address = f"unix:{folder}/s"
+        flags = [f"--manifests={folder}", "--installation=test", f"--listen={address}", "--token-issuer=test"]
+        flags += [f"--token-jwks-file={folder}/jwks.json", f"--audit={folder}/audit.jsonl"]
+        settings = PROGRAM.read(flags, {})
+        server = SignerServer(settings, services)
+        await server.start()
+        stack.push_async_callback(server.stop, DEADLINE)
+        channel = await stack.enter_async_context(grpc.aio.insecure_channel(address))
         bench = Bench(
-            folder, issuer, kms, audit, clock, metrics, edge, pipeline, settings, services, server, channel, Catalogue()
+            folder=folder,
+            issuer=doors.issuer,
+            kms=kms,
+            audit=audit,
+            clock=clock,
+            metrics=metrics,
+            edge=edge,
+            pipeline=pipeline,
+            settings=settings,
+            services=services,
+            server=server,
+            channel=channel,
+            catalogue=Catalogue(),
         )
         bench.use(identity(SigningAlgorithm.ES256))
         bench.call_as(JOB)
@@ -285,5 +308,3 @@ async def running_bench(folder: Path) -> AsyncIterator[Bench]:
         kms.gate.set()
         kms.look_gate.set()
         audit.gate.set()
-    await server.stop(DEADLINE)
-    await audit.close()
