@@ -17,8 +17,7 @@ class Tap:
         self._target = target
         self._loop = asyncio.new_event_loop()
         self._writers: set[asyncio.StreamWriter] = set()
-        self._flowing = asyncio.Event()
-        self._flowing.set()
+        self._flows: set[asyncio.Event] = set()
         self._connections: set[asyncio.Task[None]] = set()
         self._ended = asyncio.Event()
         self._thread = threading.Thread(target=self._loop.run_until_complete, args=(self._serve(),), name="tap")
@@ -33,12 +32,16 @@ class Tap:
         return asyncio.run_coroutine_threadsafe(self._cut(), self._loop).result()
 
     def silence(self) -> None:
-        """Pass nothing on from now, and take new connections without a word: as a half-open connection looks."""
-        self._loop.call_soon_threadsafe(self._flowing.clear)
+        """Pass nothing more on over the connections there are: each looks half-open. New ones are as before."""
+        asyncio.run_coroutine_threadsafe(self._set_flow(flowing=False), self._loop).result()
 
     def resume(self) -> None:
         """Pass everything on again, what waited first."""
-        self._loop.call_soon_threadsafe(self._flowing.set)
+        asyncio.run_coroutine_threadsafe(self._set_flow(flowing=True), self._loop).result()
+
+    async def _set_flow(self, *, flowing: bool) -> None:
+        for flow in self._flows:
+            flow.set() if flowing else flow.clear()
 
     async def _cut(self) -> int:
         count = len(self._writers) // 2
@@ -52,7 +55,7 @@ class Tap:
         self._started.set()
         await self._ended.wait()
         server.close()
-        self._flowing.set()
+        await self._set_flow(flowing=True)
         await self._cut()
         if self._connections:
             await asyncio.wait(self._connections)
@@ -68,25 +71,21 @@ class Tap:
         except OSError:
             _reset(writer)
             return
-        both = {writer, far_writer}
+        both, flow = {writer, far_writer}, asyncio.Event()
+        flow.set()
         self._writers |= both
+        self._flows.add(flow)
         try:
             async with asyncio.TaskGroup() as group:
-                group.create_task(self._pump(reader, far_writer))
-                group.create_task(self._pump(far_reader, writer))
+                group.create_task(_pump(reader, far_writer, flow))
+                group.create_task(_pump(far_reader, writer, flow))
         except* OSError:
             pass
         finally:
             self._writers -= both
+            self._flows.discard(flow)
             for each in both:
                 _reset(each)
-
-    async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        while chunk := await reader.read(_CHUNK):
-            await self._flowing.wait()
-            writer.write(chunk)
-            await writer.drain()
-        raise ConnectionResetError
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -99,6 +98,14 @@ class Tap:
         self._loop.call_soon_threadsafe(self._ended.set)
         self._thread.join()
         self._loop.close()
+
+
+async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, flow: asyncio.Event) -> None:
+    while chunk := await reader.read(_CHUNK):
+        await flow.wait()
+        writer.write(chunk)
+        await writer.drain()
+    raise ConnectionResetError
 
 
 def _reset(writer: asyncio.StreamWriter) -> None:

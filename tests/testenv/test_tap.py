@@ -75,6 +75,8 @@ def test_a_silent_connection_stays_open_and_loses_nothing(echo: int) -> None:
         connection.settimeout(SOON)
         with pytest.raises(TimeoutError):
             connection.recv(100)
+        with connect(relay.port) as other:
+            assert told(other, b"three") == b"three"
         relay.resume()
         connection.settimeout(DEADLINE)
         assert connection.recv(100) == b"two"
