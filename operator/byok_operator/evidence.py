@@ -28,6 +28,7 @@ CERTIFICATE_REASONS = frozenset(
     )
 )
 """Refusals that are the certificate's, whatever KMS would do."""
+_CLOCK_TOLERANCE = timedelta(minutes=5)
 _DISSENTERS_SHOWN = 5
 _OUTCOMES = {
     ConditionStatus.TRUE: Outcome.PASSED,
@@ -177,7 +178,7 @@ def contradiction(observed: KeyObservation, now: datetime) -> str:
     return ""
 
 
-def verified_at(observed: KeyObservation) -> datetime | None:
+def verified_at(observed: KeyObservation, now: datetime) -> datetime | None:
     """Say when KMS was last known to sign with the key in this generation; None if it never was."""
     moments = [report.last_verified for report in reports_of(observed) if report.last_verified is not None]
     probe, ready = probe_of(observed), before_of(observed, Type.READY)
@@ -186,7 +187,12 @@ def verified_at(observed: KeyObservation) -> datetime | None:
     if ready is not None and ready.status is ConditionStatus.TRUE:
         shown = observed.status.last_verified_time if observed.status else None
         moments.append(aware(shown or ready.last_transition_time))
-    return max(moments, default=None)
+    return max((moment for moment in moments if is_past(moment, now)), default=None)
+
+
+def is_past(moment: datetime, now: datetime) -> bool:
+    """Say whether somebody can have seen a moment, their clock being what it is."""
+    return aware(moment) <= now + _CLOCK_TOLERANCE
 
 
 def _newer_reports(observed: KeyObservation) -> list[ReplicaHealth]:

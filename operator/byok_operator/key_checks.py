@@ -293,7 +293,7 @@ def nothing_must_be_false(_facts: Facts, leaves: Leaves) -> Verdict | None:
 
 def last_proof_must_be_fresh(facts: Facts, leaves: Leaves) -> Verdict | None:
     """Doubt gates that were True when somebody last looked, longer than staleAfter ago."""
-    if _first_unknown(leaves) is None and not _is_fresh(facts, verified_at(facts.observed)):
+    if _first_unknown(leaves) is None and not _is_fresh(facts, verified_at(facts.observed, facts.now)):
         return _stale(facts)
     return None
 
@@ -305,7 +305,7 @@ def all_gates_are_true(_facts: Facts, leaves: Leaves) -> Verdict | None:
 
 def last_proof_stands(facts: Facts, leaves: Leaves) -> Verdict | None:
     """Believe what was proven less than staleAfter ago, cannot be asked now, and was not denied since."""
-    unknown, proven = _first_unknown(leaves), verified_at(facts.observed)
+    unknown, proven = _first_unknown(leaves), verified_at(facts.observed, facts.now)
     ready = before_of(facts.observed, Type.READY)
     if unknown is None or proven is None:
         return None

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from byok_api.algorithms import SigningAlgorithm
 from byok_api.key_rules import KeyStanding
 from byok_api.statuses import ByokKeyStatus, CertificateFacts, KeyFacts, PublicKeyFacts
-from byok_operator.evidence import failure_of, probe_of, spec_of, verified_at
+from byok_operator.evidence import failure_of, is_past, probe_of, spec_of, verified_at
 from byok_operator.observations import KeyObservation, Outcome, Probe
 from byok_operator.transitions import aware, shortened
 
@@ -17,7 +17,6 @@ RECIPES_EVERY = timedelta(seconds=30)
 """How often `recipes` is written, at most, when nothing else differs."""
 VERIFIED_EVERY = timedelta(hours=1)
 """How often `lastVerifiedTime` is written, at most, when nothing else differs."""
-_CLOCK_TOLERANCE = timedelta(minutes=5)
 _LINE = 64
 _DER_LIMIT = 2900
 """Bytes whose PEM fits the status."""
@@ -48,10 +47,10 @@ def handled_by(value: str | None) -> str | None:
 def verified_time(observed: KeyObservation, now: datetime, *, differs: bool) -> datetime | None:
     """Say what `lastVerifiedTime` is to be: if nothing else differs, it moves on once an hour."""
     shown = observed.status.last_verified_time if observed.status else None
-    if shown is not None and aware(shown) > now + _CLOCK_TOLERANCE:
+    if shown is not None and not is_past(shown, now):
         shown = None
-    found = verified_at(observed)
-    if found is None or found > now + _CLOCK_TOLERANCE:
+    found = verified_at(observed, now)
+    if found is None:
         return shown
     found = found.replace(microsecond=0)
     if shown is None or (found > aware(shown) and (differs or found - aware(shown) >= VERIFIED_EVERY)):

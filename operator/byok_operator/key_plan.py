@@ -48,7 +48,7 @@ def plan_key(observed: KeyObservation, now: datetime) -> KeyPlan:
         }
     )
     is_provisional = facts.probe is None and facts.failure is None and any(map(_awaits_a_probe, conditions))
-    return KeyPlan(status, events_of(known, conditions), is_provisional, verified_at(observed))
+    return KeyPlan(status, events_of(known, conditions), is_provisional, verified_at(observed, now))
 
 
 def phase_of(conditions: tuple[Condition, ...]) -> Phase:

@@ -147,11 +147,11 @@ def asks_for_least_privilege(observed: KeyObservation) -> bool:
 
 def look_again_at(observed: KeyObservation, now: datetime) -> datetime | None:
     """Say when the plan will be another one though nothing was heard; None if never."""
-    return min((moment for moment in _moments(observed) if moment > now), default=None)
+    return min((moment for moment in _moments(observed, now) if moment > now), default=None)
 
 
-def _moments(observed: KeyObservation) -> list[datetime]:
-    standing, proven = observed.standing, verified_at(observed)
+def _moments(observed: KeyObservation, now: datetime) -> list[datetime]:
+    standing, proven = observed.standing, verified_at(observed, now)
     moments = [report.since + OUTAGE_PATIENCE for report in reports_of(observed) if report.outcome is Outcome.UNKNOWN]
     if isinstance(standing, KeyStanding) and standing.chain is not None:
         # The chain is still valid in its last moment (RFC 5280, section 4.1.2.5).
