@@ -16,6 +16,7 @@ from byok_api.key_rules import KeyStanding, Registered, judge_key
 from byok_api.objects import Identity, Unreadable
 from byok_api.recipe_rules import RecipeStanding, Resolution, judge_recipe, resolve_recipe
 from byok_api.references import ObjectName
+from byok_api.resolution import Resolver
 from byok_api.signingrecipe import SigningRecipe
 
 __all__ = ["KEY", "RECIPE", "Inventory", "Known", "Unreadable"]
@@ -216,8 +217,10 @@ class Inventory:
         """Judge anew what the changes concern; in this order, as keys know no recipes."""
         keys = self._judge_keys(changed)
         recipes = set(changed.recipes).union(*(self._ancestors.lookers(name) for name in changed.recipes))
+        rules = self._rules
+        resolver = Resolver(presets_namespace=rules.presets_namespace, managed_key=rules.managed_key)
         for name in recipes:
-            self._resolve(name)
+            self._resolve(name, resolver)
         recipes = recipes.union(
             *(self._key_of.lookers(name) for name in keys),
             *(self._foreign.get(namespace, ()) for namespace in changed.namespaces),
@@ -243,12 +246,12 @@ class Inventory:
                 self._keys.pop(name, None)
         return concerned
 
-    def _resolve(self, name: ObjectName) -> None:
+    def _resolve(self, name: ObjectName, resolver: Resolver) -> None:
         found = self._objects.get((RECIPE, name))
         looked_at: set[ObjectName] = set()
         self._forget_resolution(name)
         if isinstance(found, SigningRecipe):
-            resolution = resolve_recipe(found, lambda other: self._find(other, looked_at), self._rules)
+            resolution = resolve_recipe(found, lambda other: self._find(other, looked_at), resolver)
             self._resolutions[name] = resolution
             key = resolution.effective.key if resolution.effective else None
             self._key_of.set(name, (key,) if key else ())

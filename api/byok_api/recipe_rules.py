@@ -13,7 +13,7 @@ from byok_api.installation import Rules
 from byok_api.key_rules import Fault, KeyStanding, Problem
 from byok_api.objects import Unreadable
 from byok_api.references import ObjectName
-from byok_api.resolution import EffectiveRecipe, Find, ParentRefusal, resolve
+from byok_api.resolution import EffectiveRecipe, Find, ParentRefusal, Resolver
 from byok_api.signingrecipe import SigningRecipe
 
 
@@ -132,10 +132,10 @@ AUTHORIZATION_CHECKS: tuple[RecipeCheck, ...] = (
 )
 
 
-def resolve_recipe(recipe: SigningRecipe, find: Find, rules: Rules) -> Resolution:
-    """Resolve a recipe through all that it extends; `find` as `byok_api.resolution.resolve` takes it. Total."""
+def resolve_recipe(recipe: SigningRecipe, find: Find, resolver: Resolver) -> Resolution:
+    """Resolve a recipe through all that it extends; `find` as `Resolver.resolve` takes it. Total."""
     try:
-        effective = resolve(recipe, find, presets_namespace=rules.presets_namespace, managed_key=rules.managed_key)
+        effective = resolver.resolve(recipe, find)
     except ParentRefusal as refusal:
         return Resolution(recipe, None, None, Problem(refusal.reason, refusal.message))
     except Refusal as refusal:

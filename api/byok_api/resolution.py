@@ -3,7 +3,6 @@
 import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from itertools import pairwise
 
 import rfc8785
 
@@ -87,6 +86,61 @@ class _Key:
     name: ObjectName | None
 
 
+@dataclass(frozen=True)
+class _Level:
+    """A recipe of a lineage, with all that it inherits but the key."""
+
+    recipe: SigningRecipe
+    spec: SigningRecipeSpec
+    complete: SigningRecipeSpec
+    """With the defaults filled in, which a child must not inherit."""
+    hashed_json: bytes
+    entry: LineageEntry
+    notes: tuple[str, ...]
+    """What it wrote itself without effect."""
+
+
+class Resolver:
+    """Resolves recipes of one set of objects, each parent once; another set takes another Resolver."""
+
+    def __init__(self, *, presets_namespace: str, managed_key: ObjectName | None) -> None:
+        self._presets_namespace = presets_namespace
+        self._managed_key = managed_key
+        self._parents: dict[ObjectName, _Level] = {}
+
+    def resolve(self, recipe: SigningRecipe, find: Find) -> EffectiveRecipe:
+        """Resolve a recipe through all that it extends.
+
+        `find` answers with the SigningRecipe of a namespace and name, or None; a Refusal that it raises says that one
+        is there and cannot be read. It must answer alike for as long as this object is used. Raises Refusal
+        (RecipeInvalid) for a preset's name outside the presets' namespace and fields that contradict inherited ones;
+        ParentRefusal (RecipeInvalid), by name, for an unknown, unreadable or contradictory parent, another version than
+        asked for, a cycle and over 8 recipes.
+        """
+        _check_name(recipe, find, self._presets_namespace, Refusal)
+        chain = _chain(recipe, find, self._presets_namespace)
+        parents: list[_Level] = []
+        for level in reversed(chain[1:]):
+            try:
+                parents.insert(0, self._parent(level, parents[0] if parents else None))
+            except Refusal as refusal:
+                raise ParentRefusal(refusal.reason, refusal.message) from refusal
+        own = _level(recipe, parents[0] if parents else None)
+        chosen = _key(chain, self._managed_key)
+        notes = [f"{_title(level.recipe)}: {note}" for level in reversed(parents) for note in level.notes]
+        notes += own.notes
+        if chosen.mode is KmsMode.MANAGED and chosen.name is None:
+            notes.append("kmsMode: managed has no effect: this installation names no managed key")
+        notes += [f"{path} is recorded and not put into effect by this version" for path in recorded(own.spec)]
+        lineage = tuple(level.entry for level in parents)
+        return _effective(own, chosen=chosen, lineage=lineage, notes=tuple(notes))
+
+    def _parent(self, recipe: SigningRecipe, parent: _Level | None) -> _Level:
+        if recipe.name not in self._parents:
+            self._parents[recipe.name] = _level(recipe, parent)
+        return self._parents[recipe.name]
+
+
 def resolve(
     recipe: SigningRecipe,
     find: Find,
@@ -94,30 +148,17 @@ def resolve(
     presets_namespace: str,
     managed_key: ObjectName | None,
 ) -> EffectiveRecipe:
-    """Resolve a recipe through all that it extends.
+    """Resolve one recipe, as `Resolver.resolve` does."""
+    return Resolver(presets_namespace=presets_namespace, managed_key=managed_key).resolve(recipe, find)
 
-    `find` answers with the SigningRecipe of a namespace and name, or None; a Refusal that it raises says that one is
-    there and cannot be read. Raises Refusal (RecipeInvalid) for a preset's name outside the presets' namespace and
-    fields that contradict inherited ones; ParentRefusal (RecipeInvalid), by name, for an unknown, unreadable or
-    contradictory parent, another version than asked for, a cycle and over 8 recipes.
-    """
-    _check_name(recipe, find, presets_namespace, Refusal)
-    chain = _chain(recipe, find, presets_namespace)
-    spec, notes = Merge(_title(chain[-1]), "").specs(None, chain[-1].spec), list[str]()
-    lineage = [_entry(chain[-1], spec)]
-    for parent, child in pairwise(reversed(chain)):
-        merge = Merge(_title(child), _title(parent))
-        try:
-            spec = merge.specs(spec, child.spec)
-        except Refusal as refusal:
-            raise refusal if child is recipe else _of_parent(refusal) from refusal
-        lineage.insert(0, _entry(child, spec))
-        notes += merge.notes if child is recipe else [f"{_title(child)}: {note}" for note in merge.notes]
-    chosen = _key(chain, managed_key)
-    if chosen.mode is KmsMode.MANAGED and chosen.name is None:
-        notes.append("kmsMode: managed has no effect: this installation names no managed key")
-    notes += [f"{path} is recorded and not put into effect by this version" for path in recorded(spec)]
-    return _effective(recipe, _with_defaults(spec), chosen=chosen, lineage=lineage, notes=notes)
+
+def _level(recipe: SigningRecipe, parent: _Level | None) -> _Level:
+    merge = Merge(_title(recipe), _title(parent.recipe) if parent else "")
+    spec = merge.specs(parent.spec if parent else None, recipe.spec)
+    complete = _with_defaults(spec)
+    hashed = rfc8785.dumps(content(complete))
+    entry = LineageEntry(recipe.name, recipe.spec.version, hashlib.sha256(hashed).hexdigest())
+    return _Level(recipe, spec, complete, hashed, entry, tuple(merge.notes))
 
 
 def _title(recipe: SigningRecipe) -> str:
@@ -126,10 +167,6 @@ def _title(recipe: SigningRecipe) -> str:
 
 def _refusal(recipe: SigningRecipe, message: str, kind: type[Refusal] = ParentRefusal) -> Refusal:
     return kind(Reason.RecipeInvalid, f"{_title(recipe)}: {message}")
-
-
-def _of_parent(refusal: Refusal) -> ParentRefusal:
-    return ParentRefusal(refusal.reason, refusal.message)
 
 
 def _chain(recipe: SigningRecipe, find: Find, presets_namespace: str) -> list[SigningRecipe]:
@@ -179,7 +216,7 @@ def _parent(child: SigningRecipe, extends: RecipeReference, find: Find, presets_
         try:
             parent = find(ObjectName(namespace, extends.name))
         except Refusal as refusal:
-            raise _of_parent(refusal) from refusal
+            raise ParentRefusal(refusal.reason, refusal.message) from refusal
         if parent is None:
             continue
         if parent.spec.version != extends.version:
@@ -226,24 +263,14 @@ def _with_defaults(spec: SigningRecipeSpec) -> SigningRecipeSpec:
     return spec.model_copy(update={"c2pa": c2pa})
 
 
-def _entry(recipe: SigningRecipe, spec: SigningRecipeSpec) -> LineageEntry:
-    hashed = rfc8785.dumps(content(_with_defaults(spec)))
-    return LineageEntry(recipe.name, recipe.spec.version, hashlib.sha256(hashed).hexdigest())
-
-
 def _effective(
-    recipe: SigningRecipe,
-    spec: SigningRecipeSpec,
-    *,
-    chosen: _Key,
-    lineage: list[LineageEntry],
-    notes: list[str],
+    own: _Level, *, chosen: _Key, lineage: tuple[LineageEntry, ...], notes: tuple[str, ...]
 ) -> EffectiveRecipe:
+    spec = own.complete
     c2pa = spec.c2pa or C2pa()
-    hashed = rfc8785.dumps(content(spec))
     return EffectiveRecipe(
-        name=recipe.name,
-        version=recipe.spec.version,
+        name=own.recipe.name,
+        version=own.recipe.spec.version,
         media_type=spec.media_type,
         enabled=c2pa.enabled is True,
         assertions=c2pa.assertions or (),
@@ -262,8 +289,8 @@ def _effective(
         verification=spec.verification,
         signer_pinning=spec.signer_pinning,
         billing=spec.billing,
-        lineage=tuple(lineage[1:]),
-        hashed_json=hashed,
-        hash=lineage[0].hash,
-        notes=tuple(notes),
+        lineage=lineage,
+        hashed_json=own.hashed_json,
+        hash=own.entry.hash,
+        notes=notes,
     )
