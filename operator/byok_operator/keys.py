@@ -9,10 +9,14 @@ from pydantic import ValidationError
 
 from byok_api.conditions import ByokKeyConditionType, Condition
 from byok_api.inventory import KEY, Inventory
+from byok_api.key_rules import KeyStanding
 from byok_api.objects import Identity
 from byok_api.references import ObjectName
 from byok_api.statuses import ByokKeyStatus
+from byok_operator.evidence import verified_at
 from byok_operator.key_plan import KeyPlan, plan_key
+from byok_operator.means import Means
+from byok_operator.metrics import Metrics
 from byok_operator.observations import KeyObservation, Probe, ProbeFailure, ReplicaHealth
 from byok_operator.probing import Prober, ProbeRequest
 from byok_operator.schedule import (
@@ -67,13 +71,14 @@ class KeyLook:
     """None: nothing is to be written before a probe has ended, or patience with it."""
     again_in: float | None
     """Seconds until the next look, if nothing is heard before; None: no need."""
+    expires: datetime | None = None
+    """When the key's certificate chain does."""
+    verified: datetime | None = None
+    """When the key was last known to sign."""
 
 
 class Keys:
-    """Looks at keys, and has them probed as their timetables say; `wake` is told whose probe has ended.
-
-    `chance` gives numbers from 0 to 1, `clock` seconds that never go back.
-    """
+    """Looks at keys, and has them probed as their timetables say; `wake` is told whose probe has ended."""
 
     def __init__(
         self,
@@ -81,15 +86,14 @@ class Keys:
         signers: Signers,
         *,
         wake: Callable[[Iterable[Identity]], None],
-        chance: Callable[[], float],
-        clock: Callable[[], float],
+        means: Means,
+        metrics: Metrics,
     ) -> None:
         self._inventory = inventory
         self._signers = signers
         self._wake = wake
-        self._chance = chance
-        self._clock = clock
-        self._prober = Prober(signers.ask, self._answered, clock=clock)
+        self._means = means
+        self._prober = Prober(signers.ask, self._answered, clock=means.seconds, observe=metrics.probed)
         self._desks: dict[ObjectName, _Desk] = {}
         self._ready: dict[ObjectName, Condition] = {}
 
@@ -101,8 +105,9 @@ class Keys:
         """Make the probes that are wanted, one after the other, for ever; several of these may run at once."""
         await self._prober.work()
 
-    def look(self, name: ObjectName, seen: Seen, now: datetime) -> KeyLook | None:
+    def look(self, name: ObjectName, seen: Seen) -> KeyLook | None:
         """Look at a key that was seen; None if the inventory has no such key."""
+        now = self._means.now()
         desk = self._desk(name, seen.uid)
         observed = self._observe(name, seen, desk)
         if observed is None:
@@ -117,13 +122,15 @@ class Keys:
         self._ready[name] = by_type(plan.status.conditions)[ByokKeyConditionType.READY]
         moments = [due if due is not None and due > now else None, look_again_at(observed, now)]
         later = min((moment for moment in moments if moment is not None), default=None)
-        return KeyLook(plan, _seconds(later - now) if later is not None else None)
+        again_in = _seconds(later - now) if later is not None else None
+        chain = observed.standing.chain if isinstance(observed.standing, KeyStanding) else None
+        return KeyLook(plan, again_in, chain.not_after if chain else None, verified_at(observed, now))
 
-    def written(self, name: ObjectName, status: ByokKeyStatus, before: int | None, now: datetime) -> None:
+    def written(self, name: ObjectName, status: ByokKeyStatus, before: int | None) -> None:
         """Note that a status was written; `before` is the count of recipes that it had."""
         desk = self._desks.get(name)
         if desk is not None and status.recipes != before:
-            desk.recipes_written = now
+            desk.recipes_written = self._means.now()
 
     def forget(self, name: ObjectName) -> None:
         """Drop all about a key that is gone."""
@@ -172,9 +179,11 @@ class Keys:
 
     def _probe_due_at(self, desk: _Desk, observed: KeyObservation, now: datetime) -> datetime | None:
         if desk.timetable is None:
-            desk.timetable = begin(observed, now, self._chance())
+            desk.timetable = begin(observed, now, self._means.chance())
         if desk.answered and desk.asked is not None:
-            desk.timetable = attempted(desk.timetable, observed, asked_for=desk.asked, now=now, chance=self._chance())
+            desk.timetable = attempted(
+                desk.timetable, observed, asked_for=desk.asked, now=now, chance=self._means.chance()
+            )
             desk.answered = False
         return probe_due_at(desk.timetable, observed, now)
 
@@ -194,8 +203,8 @@ class Keys:
         if waiting is None:
             return 0.0
         if waiting.started_at is None:
-            return waiting.wanted_at + PATIENCE_WITH_TURN - self._clock()
-        return waiting.started_at + PATIENCE_WITH_PROBE - self._clock()
+            return waiting.wanted_at + PATIENCE_WITH_TURN - self._means.seconds()
+        return waiting.started_at + PATIENCE_WITH_PROBE - self._means.seconds()
 
 
 def read_status(seen: Seen) -> ByokKeyStatus | None:

@@ -28,6 +28,8 @@ class ProbeRequest:
 
 Ask = Callable[[ProbeRequest], Awaitable[Probe | ProbeFailure]]
 Found = Callable[[ProbeRequest, Probe | ProbeFailure], None]
+Observe = Callable[[str, float], None]
+"""Told of each probe: `ok` or the reason for which there was none, and the seconds that it took."""
 
 
 @dataclass(frozen=True)
@@ -40,12 +42,13 @@ class Waiting:
 
 
 class Prober:
-    """Has probes made by `ask`, and tells what came of them by `found`."""
+    """Has probes made by `ask`, and tells what came of them by `found`; `clock` gives seconds that never go back."""
 
-    def __init__(self, ask: Ask, found: Found, *, clock: Callable[[], float]) -> None:
+    def __init__(self, ask: Ask, found: Found, *, clock: Callable[[], float], observe: Observe) -> None:
         self._ask = ask
         self._found = found
         self._clock = clock
+        self._observe = observe
         self._turns: asyncio.Queue[ObjectName] = asyncio.Queue()
         self._wanted: dict[ObjectName, ProbeRequest] = {}
         self._waiting: dict[ObjectName, Waiting] = {}
@@ -80,11 +83,12 @@ class Prober:
                 await self._probe(request)
 
     async def _probe(self, request: ProbeRequest) -> None:
-        asked_at = datetime.now(UTC)
+        asked_at, began = datetime.now(UTC), self._clock()
         try:
             result = await self._ask(request)
         except Exception:  # noqa: BLE001 - a bug that one key brings out must not end the probes of all others
             _LOG.exception("a probe broke off", extra={"key": str(request.name)})
             result = ProbeFailure(asked_at, Reason.Internal.name, "the operator could not make the probe; see its logs")
+        self._observe(result.reason if isinstance(result, ProbeFailure) else "ok", self._clock() - began)
         del self._waiting[request.name]
         self._found(request, result)

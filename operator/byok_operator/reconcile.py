@@ -4,7 +4,6 @@ import json
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime
 
 from pydantic import ValidationError
 
@@ -18,6 +17,8 @@ from byok_api.statuses import SigningRecipeStatus
 from byok_operator.apply import Applied, StatusWriter
 from byok_operator.events import EventWriter
 from byok_operator.keys import Keys, read_status
+from byok_operator.means import Means
+from byok_operator.metrics import Metrics
 from byok_operator.observations import RecipeObservation
 from byok_operator.queue import WorkQueue
 from byok_operator.recipe_plan import plan_recipe
@@ -38,22 +39,16 @@ class Desk:
     writer: StatusWriter
     events: EventWriter
     queue: WorkQueue[Identity]
-
-
-Observer = Callable[[str, str], None]
-"""Told of each reconcile: kind and outcome."""
+    metrics: Metrics
 
 
 class Reconciler:
     """Works off the queue, for as long as `leading` says that this process may write."""
 
-    def __init__(
-        self, desk: Desk, *, now: Callable[[], datetime], leading: Callable[[], bool], observe: Observer
-    ) -> None:
+    def __init__(self, desk: Desk, *, means: Means, leading: Callable[[], bool]) -> None:
         self._desk = desk
-        self._now = now
+        self._means = means
         self._leading = leading
-        self._observe = observe
 
     async def work(self) -> None:
         """Reconcile what is due, one after the other, for ever; several of these may run at once."""
@@ -67,6 +62,7 @@ class Reconciler:
 
     async def _attempt(self, identity: Identity) -> None:
         kind, name = identity
+        began = self._means.seconds()
         try:
             outcome = await self._reconcile(identity)
         except KubernetesError as error:
@@ -87,7 +83,7 @@ class Reconciler:
                 self._desk.queue.retry(identity)
             else:
                 self._desk.queue.succeeded(identity)
-        self._observe(kind, outcome)
+        self._desk.metrics.reconciled(kind, outcome, self._means.seconds() - began)
 
     async def _reconcile(self, identity: Identity) -> str:
         seen = self._desk.store.seen(identity)
@@ -101,13 +97,14 @@ class Reconciler:
     def _forget(self, identity: Identity) -> None:
         self._desk.writer.forget(identity)
         self._desk.queue.succeeded(identity)
+        self._desk.metrics.object_gone(*identity)
         if identity[0] == KEY:
             self._desk.keys.forget(identity[1])
 
     async def _key(self, name: ObjectName, seen: Seen) -> str:
-        now, keys = self._now(), self._desk.keys
+        keys = self._desk.keys
         before = keys.ready(name)
-        look = keys.look(name, seen, now)
+        look = keys.look(name, seen)
         if look is None:
             return Applied.GONE
         if look.again_in is not None:
@@ -116,10 +113,12 @@ class Reconciler:
             return "waiting"
         if _says_else(before, keys.ready(name)):
             self._desk.queue.add_all((RECIPE, recipe) for recipe in self._desk.inventory.recipes_of(name))
-        outcome = await self._apply((KEY, name), seen, look.plan.status, look.plan.events)
+        status = look.plan.status
+        self._desk.metrics.key_planned(name, status.conditions, expires=look.expires, verified=look.verified)
+        outcome = await self._apply((KEY, name), seen, status, look.plan.events)
         if outcome is Applied.WRITTEN:
             shown = read_status(seen)
-            keys.written(name, look.plan.status, shown.recipes if shown else None, now)
+            keys.written(name, status, shown.recipes if shown else None)
         return outcome
 
     async def _recipe(self, name: ObjectName, seen: Seen) -> str:
@@ -136,10 +135,11 @@ class Reconciler:
             status=_read_status(seen),
             key_ready=ready,
         )
-        plan = plan_recipe(observed, self._now())
+        plan = plan_recipe(observed, self._means.now())
         if plan.is_provisional and ready is None:
             # Its key wakes it as soon as it is planned.
             return "waiting"
+        self._desk.metrics.recipe_planned(name, plan.status.conditions)
         return await self._apply((RECIPE, name), seen, plan.status, plan.events)
 
     async def _apply(self, identity: Identity, seen: Seen, status: Model, events: tuple[Event, ...]) -> Applied:
@@ -149,6 +149,7 @@ class Reconciler:
         content = json.loads(status.model_dump_json(by_alias=True, exclude_none=True))
         outcome = await self._desk.writer.write(identity, seen, content)
         if outcome is Applied.WRITTEN:
+            self._desk.metrics.status_written(identity[0])
             for event in events:
                 self._desk.events.tell(identity, seen.uid, event)
         return outcome

@@ -68,7 +68,7 @@ class Store:
         """Give what is known of an object beside its spec; None if there is no such object."""
         return self._seen.get(identity)
 
-    def identities(self) -> Iterable[Identity]:
+    def identities(self) -> list[Identity]:
         """List all keys and recipes."""
         return [identity for identity in self._seen if identity[0] != "Namespace"]
 

@@ -205,7 +205,7 @@ async def test_a_write_onto_an_object_that_changed_meanwhile_is_refused_and_made
     operator.server.put(COLLECTIONS["ByokKey"], manifest("ByokKey", "media/key", key_spec(state="Deactivated")))
     operator.signers.gate.set()
     await until(lambda: operator.says("ByokKey", "media/key") == "False/KeyDeactivated")
-    assert ("ByokKey", "conflict") in operator.outcomes
+    assert operator.reconciles("ByokKey", "conflict") == 1
 
 
 async def test_an_object_that_went_unheard_is_forgotten_when_it_is_written(operator: Operator) -> None:
@@ -214,7 +214,7 @@ async def test_an_object_that_went_unheard_is_forgotten_when_it_is_written(opera
     await until(lambda: bool(operator.signers.requests))
     operator.server.remove(COLLECTIONS["ByokKey"], "media", "key")
     operator.signers.gate.set()
-    await until(lambda: ("ByokKey", "gone") in operator.outcomes)
+    await until(lambda: operator.reconciles("ByokKey", "gone") >= 1)
     assert list(operator.store.identities()) == []
 
 
@@ -222,7 +222,7 @@ async def test_a_write_that_fails_is_tried_again(operator: Operator) -> None:
     operator.server.answers = [web.json_response({"kind": "Status"}, status=500) for _ in range(3)]
     operator.apply("SigningRecipe", "media/photo", recipe_spec())
     await until(lambda: operator.says("SigningRecipe", "media/photo") == "False/KeyMissing")
-    assert operator.outcomes.count(("SigningRecipe", "unavailable")) == 3
+    assert operator.reconciles("SigningRecipe", "unavailable") == 3
 
 
 async def test_one_that_does_not_lead_writes_nothing(operator: Operator) -> None:
@@ -273,7 +273,7 @@ async def test_events_beyond_the_room_for_them_are_dropped_and_counted(operator:
     event = Event(EventType.NORMAL, "Verified", "note")
     for _ in range(1500):
         operator.events.tell(("ByokKey", ObjectName("media", "key")), "uid", event)
-    assert operator.dropped == 500
+    assert operator.measured("byok_operator_events_dropped_total") == 500
 
 
 async def test_users_objects_get_no_finalizer_and_no_annotation(operator: Operator) -> None:

@@ -17,6 +17,8 @@ from byok_operator.apply import StatusWriter
 from byok_operator.events import EventWriter
 from byok_operator.keys import Keys
 from byok_operator.lists import Lists
+from byok_operator.means import Means
+from byok_operator.metrics import Metrics
 from byok_operator.observations import Probe, ProbeFailure, ReplicaHealth
 from byok_operator.probing import ProbeRequest
 from byok_operator.queue import Retries, WorkQueue
@@ -69,24 +71,17 @@ class Operator:
         self.signers = ScriptedSigners()
         self.late = 0.0
         self.leading = True
-        self.outcomes: list[tuple[str, str]] = []
-        self.dropped = 0
         self.queue: WorkQueue[Identity] = WorkQueue(Retries(first=0.02), clock=time.monotonic, random=lambda: 0.5)
         self.inventory = Inventory(RULES)
         self.store = Store(self.inventory, wake=self.queue.add_all)
         self.lists = Lists(api, self.store, random=lambda: 0.5)
-        self.keys = Keys(
-            self.inventory,
-            self.signers,
-            wake=self.queue.add_all,
-            chance=lambda: 0.5,
-            clock=lambda: time.monotonic() + self.late,
-        )
-        self.events = EventWriter(api, instance="operator-0", dropped=self._drop)
-        desk = Desk(self.inventory, self.store, self.keys, StatusWriter(api, self.store), self.events, self.queue)
-        self.reconciler = Reconciler(
-            desk, now=self.now, leading=lambda: self.leading, observe=lambda *seen: self.outcomes.append(seen)
-        )
+        means = Means(now=self.now, seconds=lambda: time.monotonic() + self.late, chance=lambda: 0.5)
+        self.metrics = Metrics(self.now)
+        self.keys = Keys(self.inventory, self.signers, wake=self.queue.add_all, means=means, metrics=self.metrics)
+        self.events = EventWriter(api, instance="operator-0", dropped=self.metrics.event_dropped)
+        writer = StatusWriter(api, self.store)
+        desk = Desk(self.inventory, self.store, self.keys, writer, self.events, self.queue, self.metrics)
+        self.reconciler = Reconciler(desk, means=means, leading=lambda: self.leading)
 
     def now(self) -> datetime:
         return datetime.fromtimestamp(time.time() + self.late, UTC)
@@ -124,12 +119,17 @@ class Operator:
         await until(lambda: self.queue.depth == 0)
         quiet = 0
         while quiet < _QUIET_ROUNDS:
-            before = len(self.outcomes)
+            before = len(self.server.requests)
             await asyncio.sleep(0.01)
-            quiet = quiet + 1 if self.queue.is_idle and before == len(self.outcomes) else 0
+            quiet = quiet + 1 if self.queue.is_idle and before == len(self.server.requests) else 0
 
-    def _drop(self) -> None:
-        self.dropped += 1
+    def reconciles(self, kind: str, outcome: str) -> float:
+        """Count reconciles of a kind that ended so."""
+        labels = {"kind": kind, "outcome": outcome}
+        return self.measured("byok_operator_reconcile_seconds_count", **labels)
+
+    def measured(self, name: str, **labels: str) -> float:
+        return self.metrics.registry.get_sample_value(name, labels) or 0.0
 
 
 @contextlib.asynccontextmanager

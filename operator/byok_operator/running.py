@@ -1,0 +1,105 @@
+"""The operator put together: from an API server and the signers to status, for as long as it leads."""
+
+import asyncio
+import gc
+import logging
+import socket
+
+from byok_api.installation import Rules
+from byok_api.inventory import KEY, Inventory
+from byok_api.objects import Identity
+from byok_api.references import ObjectName
+from byok_operator.apply import StatusWriter
+from byok_operator.events import EventWriter
+from byok_operator.handlers import Hear, KopfThread
+from byok_operator.keys import Keys, Signers
+from byok_operator.lease import Elector, LeadershipLostError, identity_of_process
+from byok_operator.lists import Lists
+from byok_operator.means import Means
+from byok_operator.metrics import Metrics
+from byok_operator.presets import Presets
+from byok_operator.queue import Retries, WorkQueue
+from byok_operator.reconcile import Desk, Reconciler
+from byok_operator.settings import Settings
+from byok_operator.store import Kind, Store
+from byok_service.kubernetes import JsonObject, KubernetesApi
+
+_LOG = logging.getLogger(__name__)
+_FLUSH_SECONDS = 2.0
+
+
+class Operator:
+    """Everything but the signers and the HTTP door; `run` it once, then `close` it."""
+
+    def __init__(self, settings: Settings, api: KubernetesApi, rules: Rules, *, means: Means) -> None:
+        self._settings = settings
+        self._api = api
+        self._means = means
+        self.metrics = Metrics(means.now)
+        self._queue: WorkQueue[Identity] = WorkQueue(Retries(), clock=means.seconds, random=means.chance)
+        self.metrics.observe_queue(lambda: self._queue.depth, lambda: self._queue.age)
+        self._inventory = Inventory(rules)
+        self._store = Store(self._inventory, wake=self._queue.add_all)
+        self._lists = Lists(api, self._store, random=means.chance)
+        self._elector = Elector(api, settings.namespace, identity=identity_of_process())
+        self._events = EventWriter(api, instance=socket.gethostname(), dropped=self.metrics.event_dropped)
+        self._presets = Presets(
+            api, settings.namespace, folder=settings.presets, managed_key_file=settings.managed_key_file
+        )
+
+    def key_changed(self, name: ObjectName) -> None:
+        """Have a key looked at, of which a signer says something new."""
+        if self._store.seen((KEY, name)) is not None:
+            self._queue.add((KEY, name))
+
+    def unreadiness(self) -> list[str]:
+        """Say why this process is not ready; one that only waits to lead is."""
+        return self._lists.missing
+
+    async def run(self, signers: Signers) -> None:
+        """Fill the store, wait for the lead, and reconcile; LeadershipLostError once the lead is lost."""
+        kopf = KopfThread(self._settings.kubernetes, self._hear_on(asyncio.get_running_loop()))
+        kopf.start()
+        try:
+            await self._lists.fill()
+            # What is there by now stays: the collector need not look at it again and again.
+            gc.collect()
+            gc.freeze()
+            _LOG.info("knows the cluster", extra={"objects": len(self._store.identities())})
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._lists.run())
+                tasks.create_task(self._lead(signers, tasks))
+        except BaseExceptionGroup as failures:
+            lost = failures.subgroup(LeadershipLostError)
+            if lost is None:
+                raise
+            raise lost.exceptions[0] from None
+        finally:
+            await kopf.stop()
+
+    async def close(self) -> None:
+        """Write the events that are left, and give the lead up."""
+        await self._events.flush(_FLUSH_SECONDS)
+        await self._elector.release()
+
+    async def _lead(self, signers: Signers, tasks: asyncio.TaskGroup) -> None:
+        await self._elector.acquire()
+        self.metrics.leads(is_leader=True)
+        keys = Keys(self._inventory, signers, wake=self._queue.add_all, means=self._means, metrics=self.metrics)
+        writer = StatusWriter(self._api, self._store)
+        desk = Desk(self._inventory, self._store, keys, writer, self._events, self._queue, self.metrics)
+        reconciler = Reconciler(desk, means=self._means, leading=lambda: self._elector.leading)
+        for work in (
+            *(reconciler.work() for _ in range(self._settings.workers)),
+            *(keys.probe() for _ in range(self._settings.probes)),
+            self._events.run(),
+            self._presets.run(),
+        ):
+            tasks.create_task(work)
+        await self._elector.hold()
+
+    def _hear_on(self, loop: asyncio.AbstractEventLoop) -> Hear:
+        def hear(kind: Kind, event: str | None, document: JsonObject) -> None:
+            loop.call_soon_threadsafe(self._store.changed, kind, event, document)
+
+        return hear
