@@ -5,8 +5,6 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Protocol
 
-from pydantic import ValidationError
-
 from byok_api.conditions import ByokKeyConditionType, Condition
 from byok_api.inventory import KEY, Inventory
 from byok_api.key_rules import KeyStanding
@@ -29,6 +27,7 @@ from byok_operator.schedule import (
     occasion_of,
     probe_due_at,
 )
+from byok_operator.statuses import read_status
 from byok_operator.store import Seen
 from byok_operator.transitions import by_type
 
@@ -168,7 +167,7 @@ class Keys:
             uid=seen.uid,
             generation=seen.generation,
             standing=standing,
-            status=read_status(seen),
+            status=read_status(ByokKeyStatus, seen),
             probe=desk.probe,
             probe_failure=desk.failure,
             health=tuple(self._signers.health_of(name)),
@@ -205,17 +204,6 @@ class Keys:
         if waiting.started_at is None:
             return waiting.wanted_at + PATIENCE_WITH_TURN - self._means.seconds()
         return waiting.started_at + PATIENCE_WITH_PROBE - self._means.seconds()
-
-
-def read_status(seen: Seen) -> ByokKeyStatus | None:
-    """Read a key's status; None if there is none, or one that nobody of this version wrote."""
-    content = seen.status_json()
-    if content == b"{}":
-        return None
-    try:
-        return ByokKeyStatus.model_validate_json(content)
-    except ValidationError:
-        return None
 
 
 def _seconds(wait: timedelta) -> float:

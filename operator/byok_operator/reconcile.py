@@ -5,23 +5,22 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from pydantic import ValidationError
-
 from byok_api.conditions import Condition
 from byok_api.fields import Model
 from byok_api.inventory import KEY, RECIPE, Inventory
 from byok_api.objects import Identity
 from byok_api.recipe_rules import RecipeStanding
 from byok_api.references import ObjectName
-from byok_api.statuses import SigningRecipeStatus
+from byok_api.statuses import ByokKeyStatus, SigningRecipeStatus
 from byok_operator.apply import Applied, StatusWriter
 from byok_operator.events import EventWriter
-from byok_operator.keys import Keys, read_status
+from byok_operator.keys import Keys
 from byok_operator.means import Means
 from byok_operator.metrics import Metrics
 from byok_operator.observations import RecipeObservation
 from byok_operator.queue import WorkQueue
 from byok_operator.recipe_plan import plan_recipe
+from byok_operator.statuses import read_status
 from byok_operator.store import Seen, Store
 from byok_operator.transitions import Event
 from byok_service.kubernetes import ApiUnavailable, KubernetesError
@@ -117,7 +116,7 @@ class Reconciler:
         self._desk.metrics.key_planned(name, status.conditions, expires=look.expires, verified=look.verified)
         outcome = await self._apply((KEY, name), seen, status, look.plan.events)
         if outcome is Applied.WRITTEN:
-            shown = read_status(seen)
+            shown = read_status(ByokKeyStatus, seen)
             keys.written(name, status, shown.recipes if shown else None)
         return outcome
 
@@ -132,7 +131,7 @@ class Reconciler:
             uid=seen.uid,
             generation=seen.generation,
             standing=standing,
-            status=_read_status(seen),
+            status=read_status(SigningRecipeStatus, seen),
             key_ready=ready,
         )
         plan = plan_recipe(observed, self._means.now())
@@ -157,10 +156,3 @@ class Reconciler:
 
 def _says_else(before: Condition | None, now: Condition | None) -> bool:
     return now is not None and (before is None or (before.status, before.reason) != (now.status, now.reason))
-
-
-def _read_status(seen: Seen) -> SigningRecipeStatus | None:
-    try:
-        return SigningRecipeStatus.model_validate_json(seen.status_json())
-    except ValidationError:
-        return None

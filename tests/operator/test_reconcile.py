@@ -301,3 +301,15 @@ async def test_recipes_are_counted_at_most_every_half_minute(operator: Operator)
     operator.queue.add_all([("ByokKey", operator.signers.requests[0].name)])
     await operator.settled()
     assert operator.status("ByokKey", "media/key")["recipes"] == 2
+
+
+async def test_a_field_that_this_version_does_not_know_hides_nothing_of_the_status(operator: Operator) -> None:
+    await _key_and_recipe(operator)
+    before = operator.status("ByokKey", "media/key")["conditions"]
+    strange = operator.stored("ByokKey", "media/key")
+    strange["status"] |= {"fromTheFuture": {"some": "thing"}, "recipes": "many"}
+    operator.late = 100
+    operator.store.changed("ByokKey", "MODIFIED", operator.server.put(COLLECTIONS["ByokKey"], strange))
+    await operator.settled()
+    assert operator.status("ByokKey", "media/key")["recipes"] == 1
+    assert operator.status("ByokKey", "media/key")["conditions"] == before
