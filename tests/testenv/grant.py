@@ -29,7 +29,10 @@ def main(change: Change, arn: Annotated[str, typer.Argument(help="ARN of the key
     if missing:
         raise typer.BadParameter(f"{', '.join(missing)}: not set; paste what make cluster printed")
     owner = KeyOwner(AwsAccess(*(os.environ[name] for name in names)), SIGNER_ROLE)
-    key = KeyArn(arn)
+    try:
+        key = KeyArn(arn)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
     if change is Change.REMOVE:
         owner.revoke(key)
         typer.echo(f"the signer may no longer use {key}")

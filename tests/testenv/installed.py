@@ -7,6 +7,7 @@ import re
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -42,9 +43,9 @@ class Installation:
         """ServiceAccount of the signer."""
         return ObjectName(self.namespace, self.signer)
 
-    def documents(self, folder: Path) -> list[dict[str, object]]:
+    def documents(self, folder: Path) -> list[dict[str, Any]]:
         """Fill in the manifests of a folder; TestenvError for a placeholder that this module does not know."""
-        documents: list[dict[str, object]] = []
+        documents: list[dict[str, Any]] = []
         # acknowledgement.yaml comes last: when that policy is in force, so are the others.
         for path in sorted(folder.glob("*.yaml"), reverse=True):
             if self._has(path.name):
