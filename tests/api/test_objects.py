@@ -7,9 +7,11 @@ import pytest
 from byok_api.byokkey import ByokKey
 from byok_api.errors import Reason
 from byok_api.manifests import ManifestError, load_documents
-from byok_api.objects import Namespace, parse_object
+from byok_api.objects import Namespace, Unreadable, identity_of, parse_object, unreadable
 from byok_api.references import ObjectName
 from tests.support.kinds import KEY_ARN, key, manifest
+
+ACCEPTED = {"terms": "t", "acceptedBy": "x", "acceptedAt": "2026-01-01T00:00:00Z"}
 
 
 def findings(document: dict[str, Any]) -> dict[str, str]:
@@ -94,6 +96,11 @@ def test_a_bad_field_of_a_recipe_is_found_by_path_and_rule(spec: dict[str, Any],
             {"aws": {"keyArn": KEY_ARN}, "acknowledgement": {"terms": "t", "acceptedBy": "x", "acceptedAt": "soon"}},
             "spec.acknowledgement.acceptedAt",
             "datetime_parsing",
+        ),
+        (
+            {"aws": {"keyArn": KEY_ARN}, "acknowledgement": ACCEPTED | {"termsSHA256": "ABCD" * 16}},
+            "spec.acknowledgement.termsSHA256",
+            "string_pattern_mismatch",
         ),
         (
             {"aws": {"keyArn": KEY_ARN}, "verification": {"staleAfter": "1 day"}},
@@ -239,3 +246,41 @@ def test_a_creation_time_without_a_zone_is_refused() -> None:
     document["metadata"]["creationTimestamp"] = "2020-01-01T00:00:00"
     with pytest.raises(ManifestError, match="creationTimestamp"):
         parse_object(document, "key.yaml")
+
+
+def refused(kind: str, name: str, spec: dict[str, Any]) -> Unreadable:
+    """Read a manifest that is refused, and keep what can be kept."""
+    document = manifest(kind, name, spec)
+    with pytest.raises(ManifestError) as error:
+        parse_object(document, "test.yaml")
+    return unreadable(document, (kind, ObjectName.parse(name)), error.value)
+
+
+def test_an_object_that_is_refused_is_there_nevertheless_by_name_and_finding() -> None:
+    found = refused("SigningRecipe", "media/photo", {"version": 2, "typo": 1})
+    assert (found.kind, found.name, found.reason) == (
+        "SigningRecipe",
+        ObjectName("media", "photo"),
+        Reason.RecipeInvalid,
+    )
+    assert (found.version, "typo" in found.message) == (2, True)
+
+
+@pytest.mark.parametrize("state", ["Deactivated", "deactivated", "Nonsense", "", False, ["Active"]])
+def test_a_refused_key_that_is_not_plainly_active_counts_as_deactivated(state: object) -> None:
+    assert refused("ByokKey", "media/brand", {"state": state, "typo": 1}).reason is Reason.KeyDeactivated
+
+
+@pytest.mark.parametrize("version", [True, "1", None, 1.5])
+def test_a_refused_recipes_version_is_told_only_if_it_is_one(version: object) -> None:
+    assert refused("SigningRecipe", "media/photo", {"version": version}).version is None
+
+
+def test_every_object_is_known_by_kind_and_name() -> None:
+    namespace = parse_object({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "media"}}, "test.yaml")
+    names = [identity_of(found) for found in (key(), namespace, refused("ByokKey", "media/x", {}))]
+    assert [(kind, str(name)) for kind, name in names] == [
+        ("ByokKey", "keys/brand"),
+        ("Namespace", "/media"),
+        ("ByokKey", "media/x"),
+    ]
