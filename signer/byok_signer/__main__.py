@@ -10,7 +10,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 
 from byok_api.errors import Reason, Refusal
@@ -19,27 +19,22 @@ from byok_service.logs import configure_logging
 from byok_service.setting_types import Stdout
 from byok_service.settings import SettingsError
 from byok_signer.audit import AuditSink, FileAuditSink, StdoutAuditSink
-from byok_signer.authentication import JwtAuthenticator
 from byok_signer.checkpoints import Checkpointer, checkpoint_handle
 from byok_signer.decisions import Rules
-from byok_signer.edge import Edge
 from byok_signer.entries import Catalogue, KeyEntry, Refused, ReservedKey, SigningEntry
-from byok_signer.folder import Folder, FolderCatalogue
-from byok_signer.jwks import FileKeys, IssuerKeys, UrlKeys
 from byok_signer.kms.aws import AwsKms
 from byok_signer.kms.config import KmsConfig
 from byok_signer.metrics import Metrics
-from byok_signer.pipeline import Pipeline
 from byok_signer.ports import Ports
-from byok_signer.probing import Prober
 from byok_signer.quota import Quotas, Replicas
-from byok_signer.server import Services, SignerServer
-from byok_signer.services import KeyProbeService, SignerService
+from byok_signer.server import SignerServer, services_for
 from byok_signer.settings import PROGRAM, Settings
+from byok_signer.sources import Source, open_source
 
 # Not __name__, which is __main__ here and no logger of ours.
 _LOG = logging.getLogger("byok_signer")
 _READY = "ready"
+_LOOK = 0.05
 
 
 def main() -> None:
@@ -64,7 +59,7 @@ async def serve(settings: Settings) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
-    async with running(settings) as signer:
+    async with running(settings, stopping) as signer:
         ports = {"port": signer.server.port, "http_port": signer.http.port}
         # What is there by now stays: the collector need not look at it again and again while signatures are made.
         gc.collect()
@@ -89,8 +84,11 @@ class Running:
 
 
 @contextlib.asynccontextmanager
-async def running(settings: Settings) -> AsyncIterator[Running]:
-    """Run a whole signer; on leaving, let calls end, then make the audit trail durable."""
+async def running(settings: Settings, stopping: asyncio.Event | None = None) -> AsyncIterator[Running]:
+    """Run a whole signer, once all that it signs by is known; on leaving, let calls end and make the trail durable.
+
+    `stopping` ends the wait for what it signs by.
+    """
     metrics = Metrics()
     async with contextlib.AsyncExitStack() as stack:
         audit = _audit_sink(settings)
@@ -102,20 +100,17 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
         if checkpointer is not None:
             stack.push_async_callback(checkpointer.close)
         rules = _rules(settings, checkpointer.reserved if checkpointer else None)
-        catalogue = FolderCatalogue(_folders(settings), rules, now=_now, changed=_counting(metrics))
-        catalogue.refresh()
-        keys = _issuer_keys(settings)
-        stack.push_async_callback(keys.close)
+        source = await stack.enter_async_context(open_source(settings, rules, metrics, _counting(metrics)))
         replicas = Replicas(settings.replicas, host=settings.replicas_service)
         await replicas.start()
         stack.push_async_callback(replicas.close)
         quotas = Quotas(per_second=settings.quota_per_second, replicas=replicas, clock=time.monotonic)
         metrics.observe_quotas(quotas)
         ports = Ports(
-            catalogue=catalogue.current,
-            authenticator=JwtAuthenticator(
-                issuer=settings.token_issuer or "", audience=settings.token_audience, keys=keys, clock=_now
-            ),
+            catalogue=source.catalogue,
+            catalogue_confirmed_at=source.confirmed_at,
+            authenticator=source.authenticator,
+            access=source.access,
             kms=kms,
             quotas=quotas,
             audit=audit,
@@ -123,28 +118,27 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
             now=_now,
             clock=time.monotonic,
         )
-        pipeline, edge = Pipeline(ports), Edge(metrics)
-        stack.push_async_callback(pipeline.drain)
-        server = SignerServer(
-            settings, Services(SignerService(pipeline, edge), KeyProbeService(Prober(ports, pipeline)), edge)
-        )
-        watching = asyncio.create_task(catalogue.watch())
+        services = services_for(ports, checkpoint_key=rules.checkpoint_key)
+        stack.push_async_callback(services.signer.pipeline.drain)
+        server = SignerServer(settings, services)
+        watching = asyncio.create_task(source.watch())
         stack.callback(watching.cancel)
-        http = await serve_http(settings.http_listen, metrics.exposition, _unreadiness(audit, watching))
+        http = await serve_http(settings.http_listen, metrics.exposition, _unreadiness(audit, watching, source))
         stack.push_async_callback(http.close)
+        await _until_ready(source, watching, stopping)
         await server.start()
         stack.push_async_callback(server.stop, settings.drain_seconds)
         yield Running(server, http, watching)
 
 
+async def _until_ready(source: Source, watching: "asyncio.Task[None]", stopping: asyncio.Event | None) -> None:
+    """Wait: before it knows what there is, a signer would refuse what it should sign."""
+    while source.unreadiness() and not watching.done() and not (stopping and stopping.is_set()):  # noqa: ASYNC110 - three different things may end it
+        await asyncio.sleep(_LOOK)
+
+
 def _now() -> datetime:
     return datetime.now(UTC)
-
-
-def _folders(settings: Settings) -> tuple[Folder, ...]:
-    manifests = (Folder(settings.manifests),) if settings.manifests else ()
-    presets = (Folder(settings.presets, settings.presets_namespace),) if settings.presets else ()
-    return (*manifests, *presets)
 
 
 async def _start_checkpoints(
@@ -169,13 +163,8 @@ async def _start_checkpoints(
 
 
 def _rules(settings: Settings, checkpoint_key: ReservedKey | None) -> Rules:
-    return Rules(
-        installation=settings.installation,
-        presets_namespace=settings.presets_namespace,
-        managed_key=settings.managed_key,
-        required_terms=settings.required_terms,
-        checkpoint_key=checkpoint_key,
-    )
+    shared = settings.rules()
+    return Rules(**{field.name: getattr(shared, field.name) for field in fields(shared)}, checkpoint_key=checkpoint_key)
 
 
 def _counting(metrics: Metrics) -> Callable[[Catalogue], None]:
@@ -209,18 +198,6 @@ def _audit_sink(settings: Settings) -> AuditSink:
         raise SettingsError(f"--audit: {refusal.message}") from None
 
 
-def _issuer_keys(settings: Settings) -> IssuerKeys:
-    if settings.token_jwks_file is not None:
-        return FileKeys(settings.token_jwks_file)
-    if settings.token_jwks_url is None:
-        raise AssertionError("settings name a file or a URL of the issuer's keys")
-    try:
-        return UrlKeys(settings.token_jwks_url, ca_file=settings.token_jwks_ca_file, clock=time.monotonic)
-    except OSError as error:  # ssl.SSLError is one
-        path = settings.token_jwks_ca_file
-        raise SettingsError(f"--token-jwks-ca-file {path}: expected CA certificates in PEM: {error}") from None
-
-
 def _aws_kms(settings: Settings, metrics: Metrics) -> AwsKms:
     try:
         config = KmsConfig(
@@ -240,9 +217,10 @@ def _aws_kms(settings: Settings, metrics: Metrics) -> AwsKms:
         raise SettingsError(f"--aws-ca-file {settings.aws_ca_file}: expected CA certificates in PEM: {error}") from None
 
 
-def _unreadiness(audit: AuditSink, watching: "asyncio.Task[None]") -> Callable[[], Sequence[str]]:
+def _unreadiness(audit: AuditSink, watching: "asyncio.Task[None]", source: Source) -> Callable[[], Sequence[str]]:
     def reasons() -> list[str]:
         found = ["the catalogue is no longer watched"] if watching.done() else []
+        found += source.unreadiness()
         try:
             audit.ensure_available()
         except Refusal as refusal:

@@ -9,7 +9,6 @@ import logging
 from collections import defaultdict
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -147,7 +146,6 @@ class FolderCatalogue:
         folders: Sequence[Folder],
         rules: Rules,
         *,
-        now: Callable[[], datetime],  # noqa: ARG002 - goes as soon as __main__ no longer gives it
         changed: Callable[[Catalogue], None],
     ) -> None:
         self._folders = tuple(folders)

@@ -1,6 +1,5 @@
 """What a folder of manifests gives, file by file, when files change and break."""
 
-from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -13,7 +12,6 @@ from byok_signer.decisions import Rules
 from byok_signer.entries import Catalogue, SigningEntry
 from byok_signer.folder import FileState, Folder, FolderCatalogue, merge, read_state
 from tests.support.manifests import PRESETS, key_document, recipe_document, yaml_of
-from tests.support.pki import NOW
 
 KEY = ObjectName("media", "brand")
 PHOTO = ObjectName("media", "photo")
@@ -91,7 +89,7 @@ def folder_of(tmp_path: Path) -> FolderCatalogue:
     (tmp_path / "key.yaml").write_text(GOOD)
     (tmp_path / "recipe.yaml").write_text(yaml_of(recipe_document()))
     rules = Rules(installation="test", presets_namespace=PRESETS)
-    catalogue = FolderCatalogue([Folder(tmp_path)], rules, now=lambda: NOW, changed=lambda _: None)
+    catalogue = FolderCatalogue([Folder(tmp_path)], rules, changed=lambda _: None)
     catalogue.refresh()
     return catalogue
 
@@ -132,7 +130,7 @@ def test_a_swapped_mount_is_seen(tmp_path: Path) -> None:
     (tmp_path / "..data").symlink_to("..1")
     (tmp_path / "all.yaml").symlink_to("..data/all.yaml")
     rules = Rules(installation="test", presets_namespace=PRESETS)
-    catalogue = FolderCatalogue([Folder(tmp_path)], rules, now=lambda: datetime.now(UTC), changed=lambda _: None)
+    catalogue = FolderCatalogue([Folder(tmp_path)], rules, changed=lambda _: None)
     catalogue.refresh()
     assert can_sign(catalogue.current())
     (tmp_path / "..new").symlink_to("..2")
