@@ -9,6 +9,7 @@ import hashlib
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
+from typing import NoReturn
 
 from byok_api.byokkey import BareDigests
 from byok_api.errors import Reason, Refusal
@@ -42,9 +43,6 @@ class Pipeline:
         self._bindings = KeyBindings(ports.kms, clock=ports.clock, health=health)
         self._refusals = RefusalTrail(ports.audit)
         self._signing = Signing(ports, self._refusals, self._standing, health)
-
-    def _standing(self, work: Work) -> SigningEntry:
-        return self._present(work.admission, work.expected_hash).entry
 
     def seconds_left(self, caller: Caller) -> float:
         """Tell for how long a caller's token is good."""
@@ -142,35 +140,34 @@ class Pipeline:
 
     async def _usable(self, admission: Admission, expected_hash: str) -> tuple[Admission, KeyHandle]:
         """Return caller, recipe and key as they stand now, even if the admission was made, or KMS was asked, before."""
-        admission = self._present(await self._renewed(admission), expected_hash)
+        admission = await self._renewed(admission, expected_hash)
         while True:
             pin = admission.entry.pin
             handle = await self._bindings.resolve(pin, timeout=admission.call.remaining)
-            admission = self._present(await self._renewed(admission), expected_hash)
+            admission = await self._renewed(admission, expected_hash)
             if admission.entry.pin == pin:
                 return admission, handle
 
-    async def _renewed(self, admission: Admission) -> Admission:
-        """Ask again who calls, and what that caller may do, where the answers have grown old."""
-        ports = self._ports
-        caller, right = admission.caller, admission.right
-        if ports.authenticator.recall(caller) is None:
-            caller = await ports.authenticator.authenticate(admission.call.token)
-        if ports.access.recall(caller, right) is None:
-            await ports.access.check(caller, right)
-        return admission if caller is admission.caller else replace(admission, caller=caller)
+    async def _renewed(self, admission: Admission, expected_hash: str) -> Admission:
+        """Look at everything once more, and ask again who calls with what right where the answers have grown old."""
+        present = self._present(admission, expected_hash)
+        if present is None:
+            caller = await self._ports.authenticator.authenticate(admission.call.token)
+            await self._ports.access.check(caller, admission.right)
+            present = self._present(replace(admission, caller=caller), expected_hash)
+        return present or _too_old()
 
-    def _present(self, admission: Admission, expected_hash: str) -> Admission:
-        """Look at everything once more, without waiting for anything."""
+    def _standing(self, work: Work) -> SigningEntry:
+        present = self._present(work.admission, work.expected_hash) or _too_old()
+        return present.entry
+
+    def _present(self, admission: Admission, expected_hash: str) -> Admission | None:
+        """Look at everything without waiting; None if the API server must be asked about the caller again."""
         ports = self._ports
         caller = ports.authenticator.recall(admission.caller)
         decision = None if caller is None else ports.access.recall(caller, admission.right)
         if caller is None or decision is None:
-            raise Refusal(
-                Reason.ClusterUnavailable,
-                "the call waited so long that the API server must be asked about its caller again; call again",
-                retry_after=_ASK_AGAIN_AFTER,
-            )
+            return None
         entry, catalogue = admission.entry, ports.catalogue()
         if catalogue is not admission.catalogue or decision is not admission.decision:
             entry, catalogue = self._find(caller, admission.right, admission.version, decision)
@@ -187,6 +184,14 @@ class Pipeline:
             )
         entry.key.check_valid_at(ports.now())
         return admission
+
+
+def _too_old() -> NoReturn:
+    raise Refusal(
+        Reason.ClusterUnavailable,
+        "the call waited so long that the API server must be asked about its caller again; call again",
+        retry_after=_ASK_AGAIN_AFTER,
+    )
 
 
 def _identity(admission: Admission, handle: KeyHandle, payload: Payload, *, guarded: bool) -> Identity:
