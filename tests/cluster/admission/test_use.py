@@ -9,7 +9,7 @@ import pytest
 
 from byok_api.references import ObjectName
 from tests.support.cluster_requests import Answer, Requests, administrator, grant, revoke, until
-from tests.support.kinds import manifest
+from tests.support.kinds import KEY_ARN, manifest
 from tests.testenv.control_plane import ControlPlane
 from tests.testenv.installed import Installation, install
 
@@ -180,6 +180,17 @@ def test_managed_needs_use_on_the_managed_key(
     revoke(admin, "byok-key-user", EDITOR, MANAGED_KEY.namespace)
 
 
+@pytest.mark.usefixtures("managed_key")
+def test_the_operator_applies_the_managed_key_and_no_other(operator: Requests) -> None:
+    managed, other = (
+        manifest("ByokKey", f"{MANAGED_KEY.namespace}/{name}", {"aws": {"keyArn": KEY_ARN}})
+        for name in (MANAGED_KEY.name, "other")
+    )
+    until(lambda: operator.apply(managed, dry_run=True).taken, "the operator may apply the managed key")
+    assert "cannot patch resource" in operator.apply(other, dry_run=True).message
+    assert "cannot create resource" in operator.create(managed, dry_run=True).message
+
+
 PRESET = manifest("SigningRecipe", "byok-system/image-basic-v1", {"version": 1, **MANAGED})
 
 
@@ -187,6 +198,7 @@ def test_the_operator_applies_presets_whatever_they_name(admin: Requests, operat
     assert operator.apply(PRESET, dry_run=True).message == ""
     grant(admin, "byok-edit", EDITOR, "byok-system")
     assert "spec.kmsMode: managed" in admin.named(EDITOR).apply(PRESET, dry_run=True).message
+    revoke(admin, "byok-edit", EDITOR, "byok-system")
 
 
 def test_the_operator_applies_nothing_else(operator: Requests, namespace: str) -> None:
