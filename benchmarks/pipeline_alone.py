@@ -5,9 +5,11 @@ import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
+from math import inf
 
 from benchmarks.bench import UNLIMITED, Bench, entry, resolved
 from benchmarks.claims import Template
+from byok_signer.access import OwnNamespaceAccess
 from byok_signer.audit import FileAuditSink
 from byok_signer.authentication import JwtAuthenticator
 from byok_signer.kms.port import Kms
@@ -29,7 +31,9 @@ async def pipeline_alone(
     audit = FileAuditSink(bench.folder / "pipeline-alone.jsonl")
     ports = Ports(
         catalogue=resolved,
+        catalogue_confirmed_at=lambda: inf,
         authenticator=authenticator,
+        access=OwnNamespaceAccess(),
         kms=kms,
         quotas=Quotas(per_second=UNLIMITED, replicas=lambda: 1, clock=time.monotonic),
         audit=audit,

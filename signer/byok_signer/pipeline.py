@@ -38,11 +38,13 @@ _Checked = tuple[CheckedClaim | None, Payload]
 class Pipeline:
     """Takes calls to signatures; one for the process."""
 
-    def __init__(self, ports: Ports, health: HealthBoard | None = None) -> None:
+    def __init__(self, ports: Ports) -> None:
         self._ports = ports
-        self._bindings = KeyBindings(ports.kms, clock=ports.clock, health=health)
+        self.health = HealthBoard(ports.catalogue, now=ports.now, clock=ports.clock)
+        """What KMS said last of each key."""
+        self._bindings = KeyBindings(ports.kms, clock=ports.clock, health=self.health)
         self._refusals = RefusalTrail(ports.audit)
-        self._signing = Signing(ports, self._refusals, self._standing, health)
+        self._signing = Signing(ports, self._refusals, self._standing, self.health)
 
     def seconds_left(self, caller: Caller) -> float:
         """Tell for how long a caller's token is good."""

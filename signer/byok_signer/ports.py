@@ -1,11 +1,10 @@
 """What the signer's rules work with, put together by the process and by tests."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
-from math import inf
 
-from byok_signer.access import Access, OwnNamespaceAccess
+from byok_signer.access import Access
 from byok_signer.audit import AuditSink
 from byok_signer.authentication import Authenticator
 from byok_signer.entries import Catalogue
@@ -20,6 +19,7 @@ class Ports:
 
     catalogue: Callable[[], Catalogue]
     authenticator: Authenticator
+    access: Access
     kms: Kms
     quotas: Quotas
     audit: AuditSink
@@ -27,6 +27,5 @@ class Ports:
     now: Callable[[], datetime]
     clock: Callable[[], float]
     """Seconds that never go back."""
-    access: Access = field(default_factory=OwnNamespaceAccess)
-    catalogue_confirmed_at: Callable[[], float] = lambda: inf
+    catalogue_confirmed_at: Callable[[], float]
     """When the catalogue's source was last heard of, by `clock`; infinity where that cannot age."""

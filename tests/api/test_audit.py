@@ -28,6 +28,7 @@ from byok_api.audit import (
 )
 from tests.support.trails import (
     CHECKPOINT_INTENT,
+    DECIDED,
     INTENT,
     REFUSED,
     REPEATED,
@@ -41,7 +42,7 @@ from tests.support.trails import (
 
 GOLDEN = Path(__file__).parents[1] / "data" / "audit" / "trail.jsonl"
 HEAD = Head("signer-a", 6, "ab" * 32)
-TEXTS = ["request_id", "caller", "recipe", "key", "key_arn", "algorithm", "manifest", "reason"]
+TEXTS = ["request_id", "caller", "recipe", "key", "key_arn", "algorithm", "manifest", "decision", "reason"]
 
 
 def forged(**changes: object) -> bytes:
@@ -71,6 +72,9 @@ def test_a_line_is_json_that_ends_with_the_hash_of_what_is_before(line: bytes) -
         replace(SIGNED, guarded=False),
         SETTLED,
         REPEATED,
+        DECIDED,
+        replace(INTENT, decision=DECIDED.decision),
+        replace(REFUSED, decision=DECIDED.decision),
         CHECKPOINT_INTENT,
         checkpointed(Head("signer-a", 5, "cd" * 32)),
     ],
@@ -90,6 +94,11 @@ def test_any_text_can_be_recorded_and_read_back(name: str, text: str) -> None:
     written = getattr(read_record(line[:-1]).event, name)
     # Two halves of a surrogate pair side by side are one character in JSON.
     assert written == text.encode("utf-16", "surrogatepass").decode("utf-16", "surrogatepass") or written[-1] == "…"
+
+
+def test_the_decision_stands_between_what_was_signed_and_what_became_of_it() -> None:
+    line, _ = seal(DECIDED, HEAD, time=TIME)
+    assert f'"claim_sha256":"{DECIDED.claim_sha256}","decision":"{DECIDED.decision}","guarded":true' in line.decode()
 
 
 def test_the_longest_record_fits_in_a_line() -> None:
@@ -127,6 +136,7 @@ def test_text_over_its_limit_is_cut_and_says_so() -> None:
         {"repeats": 1, "attempts": (), "intent": 1},
         {"repeats": 1, "attempts": (), "outcome": Outcome.FAILED},
         {"kind": Kind.CERTIFY, "repeats": 1, "attempts": ()},
+        {"kind": Kind.CHECKPOINT, "intent": 1, "outcome": Outcome.FAILED, "decision": "d"},
         {"head": "signer-a/1"},
         {"head_hash": "ab" * 32},
         {"public_key": "c2ln"},

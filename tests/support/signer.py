@@ -34,10 +34,8 @@ from byok_signer.kms.port import KeyHandle, PublicKeyAnswer, SignAnswer
 from byok_signer.metrics import Metrics
 from byok_signer.pipeline import Pipeline
 from byok_signer.ports import Ports
-from byok_signer.probing import Prober
 from byok_signer.quota import Quotas
-from byok_signer.server import Services, SignerServer
-from byok_signer.services import KeyProbeService, SignerService
+from byok_signer.server import Services, SignerServer, services_for
 from byok_signer.settings import PROGRAM, Settings
 from tests.support.claims import created_claim
 from tests.support.doorkeepers import cluster_doorkeepers, own_doorkeepers
@@ -170,6 +168,10 @@ class Bench:
         return rpc.KeyProbeStub(self.channel)
 
     @property
+    def certification(self) -> "rpc.CertificationAsyncStub":
+        return rpc.CertificationStub(self.channel)
+
+    @property
     def metadata(self) -> tuple[tuple[str, str], ...]:
         return (("authorization", f"Bearer {self.token}"),) if self.token else ()
 
@@ -277,8 +279,7 @@ async def running_bench(folder: Path, cluster: ReviewingCluster | None = None) -
             now=clock.now,
             clock=clock.seconds,
         )
-        pipeline, edge = Pipeline(ports), Edge(metrics)
-        services = Services(SignerService(pipeline, edge), KeyProbeService(Prober(ports, pipeline)), edge)
+        services = services_for(ports)
         address = f"unix:{folder}/s"
         flags = [f"--manifests={folder}", "--installation=test", f"--listen={address}", "--token-issuer=test"]
         flags += [f"--token-jwks-file={folder}/jwks.json", f"--audit={folder}/audit.jsonl"]
@@ -294,8 +295,8 @@ async def running_bench(folder: Path, cluster: ReviewingCluster | None = None) -
             audit=audit,
             clock=clock,
             metrics=metrics,
-            edge=edge,
-            pipeline=pipeline,
+            edge=services.edge,
+            pipeline=services.signer.pipeline,
             settings=settings,
             services=services,
             server=server,

@@ -49,6 +49,7 @@ CHECKPOINT_KEY = Ed25519PrivateKey.from_private_bytes(bytes(32))
 CHECKPOINT_INTENT = checkpoint_intent(
     "arn:aws:kms:eu-central-1:111122223333:key/0000abcd-12ab-34cd-56ef-1234567890ab", SigningAlgorithm.ED25519
 )
+DECIDED = replace(SIGNED, decision="0b5c8f5e-9f0e-4a0e-8f6c-3d1f6f6f2a10")
 REFUSED = AuditEvent(kind=Kind.REFUSAL, caller="system:serviceaccount:sports:job", reason="KeyNotAllowed", suppressed=3)
 
 
