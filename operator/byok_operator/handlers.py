@@ -24,6 +24,7 @@ _LOG = logging.getLogger(__name__)
 _RESTART_SECONDS = 2.0
 """At most so long kopf is away after it ended."""
 _STOP_SECONDS = 5.0
+_CLOSING_SECONDS = 0.25
 
 Hear = Callable[[Kind, str | None, JsonObject], None]
 """Takes kind, type of event (None for an object that a watch began with) and object; called on kopf's thread."""
@@ -71,6 +72,8 @@ class KopfThread:
                 _LOG.warning("watching ended and begins again", extra={"cause": f"{type(error).__name__}: {error}"})
             if not self._stopping.is_set():
                 await _wait(self._stop, _RESTART_SECONDS * (0.5 + random.random() / 2))  # noqa: S311 - jitter
+        # aiohttp closes TLS connections a moment after it was told to (aiohttp, "Graceful Shutdown").
+        await asyncio.sleep(_CLOSING_SECONDS)
 
 
 async def _wait(event: asyncio.Event, seconds: float) -> None:

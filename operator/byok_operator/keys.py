@@ -40,6 +40,9 @@ PATIENCE_WITH_TURN = 120.0
 class Signers(Protocol):
     """Whom to ask about keys."""
 
+    async def run(self) -> None:
+        """Keep track of who there is to ask, for ever."""
+
     async def ask(self, request: ProbeRequest) -> Probe | ProbeFailure:
         """Have a key probed by one of the signers."""
 

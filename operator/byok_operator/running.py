@@ -1,9 +1,9 @@
 """The operator put together: from an API server and the signers to status, for as long as it leads."""
 
 import asyncio
-import gc
 import logging
 import socket
+from collections.abc import Iterable
 
 from byok_api.installation import Rules
 from byok_api.inventory import KEY, Inventory
@@ -32,6 +32,8 @@ class Operator:
     """Everything but the signers and the HTTP door; `run` it once, then `close` it."""
 
     def __init__(self, settings: Settings, api: KubernetesApi, rules: Rules, *, means: Means) -> None:
+        self.filled = asyncio.Event()
+        """Set once everything that is in the cluster is known."""
         self._settings = settings
         self._api = api
         self._means = means
@@ -47,10 +49,9 @@ class Operator:
             api, settings.namespace, folder=settings.presets, managed_key_file=settings.managed_key_file
         )
 
-    def key_changed(self, name: ObjectName) -> None:
-        """Have a key looked at, of which a signer says something new."""
-        if self._store.seen((KEY, name)) is not None:
-            self._queue.add((KEY, name))
+    def keys_changed(self, names: Iterable[ObjectName]) -> None:
+        """Have keys looked at, of which a signer says something new."""
+        self._queue.add_all((KEY, name) for name in names if self._store.seen((KEY, name)) is not None)
 
     def unreadiness(self) -> list[str]:
         """Say why this process is not ready; one that only waits to lead is."""
@@ -62,9 +63,7 @@ class Operator:
         kopf.start()
         try:
             await self._lists.fill()
-            # What is there by now stays: the collector need not look at it again and again.
-            gc.collect()
-            gc.freeze()
+            self.filled.set()
             _LOG.info("knows the cluster", extra={"objects": len(self._store.identities())})
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._lists.run())
@@ -94,6 +93,7 @@ class Operator:
             *(keys.probe() for _ in range(self._settings.probes)),
             self._events.run(),
             self._presets.run(),
+            signers.run(),
         ):
             tasks.create_task(work)
         await self._elector.hold()

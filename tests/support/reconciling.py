@@ -45,6 +45,9 @@ class ScriptedSigners:
         self.gate.set()
         self.health: defaultdict[ObjectName, list[ReplicaHealth]] = defaultdict(list)
 
+    async def run(self) -> None:
+        await asyncio.Event().wait()
+
     async def ask(self, request: ProbeRequest) -> Probe | ProbeFailure:
         self.requests.append(request)
         await self.gate.wait()
