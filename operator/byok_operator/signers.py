@@ -1,0 +1,173 @@
+"""The signers: which there are now, whom to ask for the next probe, and what each sees of keys while it signs."""
+
+import asyncio
+import logging
+import time
+from collections import Counter
+from dataclasses import replace
+from datetime import UTC, datetime
+
+from byok_api.errors import Reason
+from byok_api.references import ObjectName
+from byok_operator.observations import Probe, ProbeFailure, ReplicaHealth
+from byok_operator.probing import ProbeRequest
+from byok_operator.signer_answers import CallFailedError
+from byok_operator.signer_channels import Endpoint, Resolve, SignerDoor, UnusableFileError, look_up, open_channel
+from byok_operator.signer_replicas import Changed, Replica
+
+_LOG = logging.getLogger(__name__)
+LOOK_EVERY = 10.0
+"""Seconds between two look-ups of names and CA file."""
+_LOOKS_APART = 1.0
+"""Seconds between two when a signer was lost."""
+PING_SECONDS = 20.0
+"""A connection on which nothing came for so long is asked whether its other end lives, which must answer in half of it.
+
+The signer bears a ping every ten seconds.
+"""
+_PROBE_SECONDS = 30.0
+"""For a probe, with all that is tried again."""
+_CALL_SECONDS = 20.0
+"""For one signer to make it: four calls of KMS at most."""
+_PAUSE, _LONGEST_PAUSE = 0.1, 2.0
+"""Seconds before another replica is asked in place of one that did not answer, doubled each time that all were."""
+
+
+class Signers:
+    """All signers behind a door; to be run in one task, and asked from any of the same loop.
+
+    `changed` is told of the keys of which some replica says something new, those of a replica that was lost included.
+    """
+
+    def __init__(
+        self,
+        door: SignerDoor,
+        *,
+        changed: Changed,
+        resolve: Resolve = look_up,
+        ping_seconds: float = PING_SECONDS,
+    ) -> None:
+        self._door = door
+        self._changed = changed
+        self._resolve = resolve
+        self._ping_seconds = ping_seconds
+        self._replicas: dict[Endpoint, Replica] = {}
+        self._trusted: bytes | None = None
+        self._failure = "the signers were not looked up yet"
+        self._looked = asyncio.Event()
+        self._trouble = asyncio.Event()
+        self._closing: set[asyncio.Task[None]] = set()
+        self._turn = 0
+
+    @property
+    def known(self) -> int:
+        """Count the signers that there are."""
+        return len(self._replicas)
+
+    @property
+    def connected(self) -> int:
+        """Count those whose health is being watched."""
+        return sum(replica.connected for replica in self._replicas.values())
+
+    async def run(self) -> None:
+        """Keep track of the signers, and watch each, until cancelled."""
+        try:
+            while True:
+                await self._look()
+                self._looked.set()
+                await asyncio.sleep(_LOOKS_APART)
+                await self._wait_for_trouble(LOOK_EVERY - _LOOKS_APART)
+        finally:
+            for endpoint in list(self._replicas):
+                self._give_up(endpoint, grace=0)
+            if self._closing:
+                await asyncio.wait(self._closing)
+
+    def health_of(self, name: ObjectName) -> list[ReplicaHealth]:
+        """List what each replica that is connected sees of a key while it signs."""
+        found = [(replica, health) for replica in self._replicas.values() if (health := replica.health_of(name))]
+        count = Counter(health.replica for _, health in found)
+        # Processes on one machine have one host name.
+        return [
+            health if count[health.replica] == 1 else replace(health, replica=f"{health.replica} ({replica.endpoint})")
+            for replica, health in found
+        ]
+
+    async def ask(self, request: ProbeRequest) -> Probe | ProbeFailure:
+        """Have a key probed by one of the replicas, each in turn; where one does not answer, by another.
+
+        Asked again where a signer says that waiting helps, for half a minute at most.
+        """
+        asked_at, until = datetime.now(UTC), time.monotonic() + _PROBE_SECONDS
+        try:
+            async with asyncio.timeout(_PROBE_SECONDS):
+                await self._looked.wait()
+        except TimeoutError:
+            return ProbeFailure(asked_at, Reason.SignerUnreachable.name, self._failure)
+        tries, silent = 0, set[Endpoint]()
+        while True:
+            replica = self._next(silent)
+            if replica is None:
+                return ProbeFailure(asked_at, Reason.SignerUnreachable.name, self._failure)
+            try:
+                return await replica.probe(request, timeout=min(_CALL_SECONDS, until - time.monotonic()))
+            except CallFailedError as error:
+                failure = error
+            silent = silent | {replica.endpoint} if failure.is_transport_failure else set()
+            pause = self._pause_after(failure, silent, tries)
+            if pause is None or time.monotonic() + pause >= until - _PAUSE:
+                return ProbeFailure(asked_at, failure.reason, failure.message)
+            tries += 1
+            await asyncio.sleep(pause)
+
+    def _pause_after(self, failure: CallFailedError, silent: set[Endpoint], tries: int) -> float | None:
+        if failure.retry_after is not None:
+            return max(failure.retry_after, _PAUSE)
+        if not failure.is_transport_failure:
+            return None
+        if silent >= self._replicas.keys():
+            silent.clear()
+            return min(_LONGEST_PAUSE, _PAUSE * 2.0 ** min(tries, 16))
+        return 0.0
+
+    def _next(self, silent: set[Endpoint]) -> Replica | None:
+        """Choose whom to ask: each in turn, rather one that is heard of, and none that has just not answered."""
+        self._turn += 1
+        order = sorted(self._replicas)
+        start = self._turn % len(order) if order else 0
+        candidates = [self._replicas[endpoint] for endpoint in order[start:] + order[:start] if endpoint not in silent]
+        return next((replica for replica in candidates if replica.connected), next(iter(candidates), None))
+
+    async def _wait_for_trouble(self, seconds: float) -> None:
+        try:
+            async with asyncio.timeout(seconds):
+                await self._trouble.wait()
+        except TimeoutError:
+            return
+        self._trouble.clear()
+
+    async def _look(self) -> None:
+        """Take names and CA file as they are now; what cannot be had stays as it was."""
+        try:
+            trusted = self._door.trusted()
+            endpoints = await self._door.endpoints(self._resolve)
+        except (UnusableFileError, OSError) as error:
+            found = f"the signers cannot be looked up: {error}"
+            if found != self._failure:
+                _LOG.warning("signers not looked up; the last ones stay", extra={"found": str(error)})
+            self._failure = found
+            return
+        self._failure = "there is no signer"
+        for endpoint in self._replicas.keys() - (endpoints if trusted == self._trusted else set()):
+            self._give_up(endpoint, grace=_PROBE_SECONDS)
+        self._trusted = trusted
+        for endpoint in sorted(endpoints - self._replicas.keys()):
+            channel = open_channel(endpoint, trusted, ping_seconds=self._ping_seconds)
+            replica = Replica(endpoint, channel, self._door, changed=self._changed, troubled=self._trouble)
+            self._replicas[endpoint] = replica
+            replica.watch()
+
+    def _give_up(self, endpoint: Endpoint, *, grace: float) -> None:
+        closing = asyncio.create_task(self._replicas.pop(endpoint).close(grace))
+        self._closing.add(closing)
+        closing.add_done_callback(self._closing.discard)
