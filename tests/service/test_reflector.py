@@ -3,66 +3,23 @@
 import asyncio
 import random
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
 from aiohttp import web
 
 from byok_service import kubernetes, reflector
-from byok_service.kubernetes import BYOK_KEYS, JsonObject, KubernetesApi
-from byok_service.reflector import Reflector, Sink, pause_after
+from byok_service.kubernetes import BYOK_KEYS, KubernetesApi
+from byok_service.reflector import pause_after
 from tests.support.eventually import until
 from tests.support.fake_api_server import Body, FakeApiServer
+from tests.support.followers import Follower, running
 
 KEYS = "byok.dev/byokkeys"
 
 
 def document(name: str, **spec: object) -> Body:
     return {"metadata": {"namespace": "media", "name": name}, "spec": spec}
-
-
-class Follower:
-    """What a reflector told: what is there now, and all that was ever said."""
-
-    def __init__(self, api: KubernetesApi, **options: Any) -> None:  # noqa: ANN401 - any option of a Reflector
-        self.objects: dict[str, Body] = {}
-        self.heard: list[tuple[str, str]] = []
-        self.reflector = Reflector(
-            api, BYOK_KEYS, read=_same, sink=Sink(self._replaced, self._changed, self._deleted), **options
-        )
-
-    @property
-    def names(self) -> set[str]:
-        return set(self.objects)
-
-    def _replaced(self, items: list[Body]) -> None:
-        self.objects = {item["metadata"]["name"]: item for item in items}
-        self.heard.append(("replaced", ""))
-
-    def _changed(self, item: Body) -> None:
-        self.objects[item["metadata"]["name"]] = item
-        self.heard.append(("changed", item["metadata"]["name"]))
-
-    def _deleted(self, item: Body) -> None:
-        self.objects.pop(item["metadata"]["name"], None)
-        self.heard.append(("deleted", item["metadata"]["name"]))
-
-
-def _same(body: JsonObject, /) -> JsonObject:
-    return body
-
-
-@asynccontextmanager
-async def running(follower: Follower) -> AsyncIterator[Follower]:
-    task = asyncio.create_task(follower.reflector.run())
-    try:
-        yield follower
-    finally:
-        task.cancel()
-        await asyncio.wait([task])
-        assert task.cancelled()
 
 
 @pytest.fixture
