@@ -178,7 +178,7 @@ async def test_a_certificate_of_another_authority_or_host_is_not_trusted(
         stranger = bench.folder / "stranger.pem"
         stranger.write_text(Fleet(bench).authority.trust_anchor_pem)
         for wrong in ({"ca_file": stranger}, {"server_name": "signer.elsewhere"}):
-            async with operator_at(replace(fleet.door(), **wrong)) as operator:  # type: ignore[arg-type] # each is of its field's type
+            async with operator_at(replace(fleet.door(), **wrong)) as operator:
                 failure = await operator.failure()
             assert (failure.reason, "is not trusted, or is another host's" in failure.message) == (
                 "SignerUnreachable",
