@@ -196,8 +196,17 @@ def is_past(moment: datetime, now: datetime) -> bool:
 
 
 def _newer_reports(observed: KeyObservation) -> list[ReplicaHealth]:
-    since = _known_since(observed)
-    return [report for report in reports_of(observed) if since is None or said_at(report) > since]
+    since, reports = _known_since(observed), reports_of(observed)
+    newer = [report for report in reports if since is None or said_at(report) > since]
+    if probe_of(observed) is not None or failure_of(observed) is None:
+        return newer
+    # Nobody but replicas has said anything: what was written on their word stands for as long as they say it.
+    return newer + [report for report in reports if report not in newer and _was_believed(observed, report)]
+
+
+def _was_believed(observed: KeyObservation, report: ReplicaHealth) -> bool:
+    written = before_of(observed, Type.CERTIFICATE_READY if is_of_certificate(report) else Type.SIGN_GRANTED)
+    return written is not None and _OUTCOMES[written.status] is report.outcome
 
 
 def _known_since(observed: KeyObservation) -> datetime | None:

@@ -39,12 +39,7 @@ _STATE_REASONS = frozenset(
     reason.name for reason in (Reason.KeyDisabled, Reason.KeyInvalidState, Reason.KeyUsageInvalid)
 )
 _ENABLED = "Enabled"
-# What the rules or the spec alone said: they are asked again, and not believed from a status.
-_OF_THE_RULES = CERTIFICATE_REASONS - {Reason.CertificateMismatch.name} | {
-    ConditionReason.VALIDATING,
-    ConditionReason.NOT_CHECKED,
-    ConditionReason.NOT_REQUESTED,
-}
+_UNASKED = frozenset({ConditionReason.VALIDATING, ConditionReason.NOT_CHECKED, ConditionReason.NOT_REQUESTED})
 
 
 @dataclass(frozen=True)
@@ -206,7 +201,7 @@ def as_before(condition: Type) -> Check:
 
     def check(facts: Facts) -> Verdict | None:
         found = before_of(facts.observed, condition)
-        return repeated(found) if found is not None and found.reason not in _OF_THE_RULES else None
+        return repeated(found) if found is not None and found.reason not in _UNASKED else None
 
     return check
 

@@ -106,7 +106,7 @@ def probe_due_at(timetable: Timetable, observed: KeyObservation, now: datetime) 
 def occasion_of(observed: KeyObservation, now: datetime) -> Occasion:
     """Say what a probe would be made on now."""
     standing = observed.standing
-    problem = standing.problem if isinstance(standing, KeyStanding) else standing
+    problem = standing.problem or standing.valid_at(now) if isinstance(standing, KeyStanding) else standing
     return Occasion(
         uid=observed.uid,
         generation=observed.generation,

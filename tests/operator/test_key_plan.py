@@ -262,13 +262,6 @@ def test_a_certificate_counts_from_its_first_to_its_last_moment(now: datetime, r
     assert says(plan_key(observed(probe=probe(now)), now).status.conditions)["Ready"] == ready
 
 
-def test_a_certificate_whose_time_has_come_is_compared_anew() -> None:
-    early = identity().chain.not_before - HOUR
-    kept = planned(observed(probe=probe(early)), early)
-    found = says(plan_key(replace(kept, probe=None), NOW).status.conditions)
-    assert found["CertificateReady"] == "Unknown/Validating"
-
-
 def test_every_finding_of_the_lint_is_named() -> None:
     usage = ca.key_usage(digital_signature=False, key_cert_sign=True)
     chain = Leaf(extensions=extensions((usage, True), without=x509.ExtendedKeyUsage)).chain()

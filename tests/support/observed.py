@@ -2,16 +2,16 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from functools import cache
 from typing import Any
 
 from byok_api.byokkey import ByokKey
 from byok_api.conditions import Condition
 from byok_api.installation import Rules
+from byok_api.inventory import Inventory
 from byok_api.key_rules import KeyStanding, Registered, judge_key
 from byok_api.objects import Unreadable
-from byok_api.recipe_rules import RecipeStanding, judge_recipe, resolve_recipe
 from byok_api.references import ObjectName
 from byok_api.signatures import spki_of
 from byok_api.signingrecipe import SigningRecipe
@@ -26,6 +26,7 @@ from byok_operator.observations import (
     RecipeObservation,
     ReplicaHealth,
 )
+from byok_operator.recipe_plan import plan_recipe
 from tests.support.kinds import KEY_ARN, PRESETS, key
 from tests.support.pki import NOW as CERTIFIED
 from tests.support.pki import identity
@@ -130,24 +131,26 @@ def message(conditions: tuple[Condition, ...] | None, condition: str) -> str:
 
 
 def observed_recipe(
-    *recipes: SigningRecipe,
-    judged_key: KeyStanding | Unreadable | None = None,
-    labels: Mapping[str, str] | None = None,
+    *objects: ByokKey | SigningRecipe | Unreadable,
     rules: Rules = RULES,
+    labels: Mapping[str, Mapping[str, str]] | None = None,
     **changes: Any,  # noqa: ANN401 - any fields
 ) -> RecipeObservation:
-    """Observe the last of these recipes among all of them."""
-    known = {each.name: each for each in recipes}
-    judged: RecipeStanding = judge_recipe(resolve_recipe(recipes[-1], known.get, rules), judged_key, labels, rules)
-    made = RecipeObservation(name=recipes[-1].name, uid="uid-2", generation=1, standing=judged, status=None)
+    """Observe the last of these objects, a recipe, among all of them; `labels` are those of namespaces."""
+    inventory = Inventory(rules)
+    inventory.replace_all(objects, labels or {})
+    name = objects[-1].name
+    judged = inventory.recipe(name)
+    assert judged is not None
+    made = RecipeObservation(name=name, uid="uid-2", generation=1, standing=judged, status=None)
     return replace(made, **changes)
+
+
+def planned_recipe(observation: RecipeObservation, now: datetime = NOW) -> RecipeObservation:
+    """Have the API server keep what was planned, as it gives it back."""
+    return replace(observation, status=stored_recipe(plan_recipe(observation, now).status))
 
 
 def stored_recipe(status: SigningRecipeStatus) -> SigningRecipeStatus:
     """Read a planned status as the API server gives it back."""
     return SigningRecipeStatus.model_validate_json(status.model_dump_json(by_alias=True, exclude_none=True))
-
-
-def utc(moment: datetime) -> datetime:
-    """Put a time as statuses do."""
-    return moment.astimezone(UTC).replace(microsecond=0)
