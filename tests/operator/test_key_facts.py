@@ -129,6 +129,17 @@ def test_the_time_of_the_last_proof_moves_on_once_an_hour(after: timedelta, *, m
     assert found.last_verified_time == (NOW + after if moves else NOW)
 
 
+def test_what_others_wrote_beside_it_is_no_difference() -> None:
+    kept = planned(observed(probe=probe()))
+    assert kept.status is not None
+    assert kept.status.conditions is not None
+    foreign = kept.status.conditions[0].model_copy(update={"type": "Foreign"})
+    forged = replace(
+        kept, status=kept.status.model_copy(update={"conditions": (foreign, *reversed(kept.status.conditions))})
+    )
+    assert status(replace(forged, probe=probe(NOW + MINUTE)), NOW + MINUTE).last_verified_time == NOW
+
+
 def test_it_moves_on_along_with_whatever_else_differs() -> None:
     kept = planned(observed(probe=probe()))
     facts = KmsFacts(key_arn=KEY_ARN, key_state="Enabled")
