@@ -43,7 +43,7 @@ class ReviewDesk:
         self._turns = ReviewTurns()
         self._failed_at = self._answered_at = -math.inf
         self._try_at = -math.inf
-        self._trial: asyncio.Task[None] | None = None
+        self._looking: asyncio.Task[bool] | None = None
         self._tasks: set[asyncio.Task[Any]] = set()
 
     @property
@@ -87,30 +87,32 @@ class ReviewDesk:
 
         One that has just started serves before it has read all roles and accounts, and then denies what they allow.
         """
+        if not await asyncio.shield(self._looking or self._look()):
+            raise UnansweredError("the API server is not ready")
+
+    def try_again(self) -> None:
+        """Find out, beside the calls, whether the API server is back; at most every second."""
+        if self._looking is None and self.clock() >= self._try_at:
+            self._look()
+
+    def _look(self) -> "asyncio.Task[bool]":
+        self._looking = self.spawn(self._is_ready())
+        return self._looking
+
+    async def _is_ready(self) -> bool:
         try:
             async with asyncio.timeout(PATIENCE):
                 await self._api.get_raw("/readyz")
         except ApiError:
             # It answers, and does not let the signer see more.
-            self._answered()
+            pass
         except (KubernetesError, TimeoutError) as error:
             self._failed(error)
-            raise UnansweredError(str(error)) from None
-        else:
-            self._answered()
-
-    def try_again(self) -> None:
-        """Find out, beside the calls, whether the API server is back; at most every second."""
-        if self._trial is None and self.clock() >= self._try_at:
-            self._trial = self.spawn(self._try())
-
-    async def _try(self) -> None:
-        try:
-            await self.ready()
-        except UnansweredError:
-            pass
+            return False
         finally:
-            self._trial = None
+            self._looking = None
+        self._answered()
+        return True
 
     async def _ask(self, resource: Resource, body: Mapping[str, Any]) -> Answer:
         began = self.clock()

@@ -183,6 +183,18 @@ async def test_a_denial_is_never_overridden_by_an_older_decision(world: World) -
         await world.check()
 
 
+async def test_rights_taken_from_many_at_once_are_made_sure_of_together(world: World) -> None:
+    rights = [PHOTO._replace(name=ObjectName("presets", f"photo-{number}")) for number in range(100)]
+    world.cluster.grant(JOB)
+    await asyncio.gather(*map(world.check, rights))
+    world.cluster.granted.clear()
+    world.offset = LIMIT
+    decisions = await asyncio.gather(*map(world.check, rights))
+    assert not any(decision.allowed for decision in decisions)
+    assert world.cluster.asked["readyz"] < 60
+    assert world.cluster.most_open <= 16
+
+
 async def test_a_decision_that_is_too_old_is_not_recalled_unless_the_api_server_is_away(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -44,6 +44,8 @@ class ReviewingCluster:
     """Status of /readyz."""
     user: dict[str, Any] = field(default_factory=dict)
     """What token reviews say of a user in place of the truth."""
+    discovery: str | None = None
+    """What is said of the issuer in place of the truth."""
     without_status: bool = False
     """Reviews come back as they were sent."""
     port: int = 0
@@ -93,6 +95,7 @@ class ReviewingCluster:
             self._runner = None
 
     async def _readyz(self, _: web.Request) -> web.Response:
+        self.asked["readyz"] += 1
         return web.Response(status=self.ready, text="ok")
 
     async def _jwks(self, _: web.Request) -> web.Response:
@@ -100,7 +103,8 @@ class ReviewingCluster:
         return web.Response(body=self.issuer.jwks(), status=self.status)
 
     async def _discovery(self, _: web.Request) -> web.Response:
-        return web.json_response({"issuer": self.issuer.name}, status=self.status)
+        text = json.dumps({"issuer": self.issuer.name}) if self.discovery is None else self.discovery
+        return web.Response(text=text, status=self.status)
 
     async def _review_token(self, request: web.Request) -> web.Response:
         spec = await self._spec_of(request, TOKEN_REVIEW)
