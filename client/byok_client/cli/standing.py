@@ -123,7 +123,8 @@ class _Standing:
             if each["status"] == "True" or each["reason"] in _AT_REST or each["type"] == "Ready":
                 continue
             said = f"{self.kind} {self.name}: {each['type']} is {each['status']}: {each['reason']}: {each['message']}"
-            lines.append(Line(said, _STYLES.get(each["status"], "")))
+            # Line by line: it may end with a policy statement to paste.
+            lines += [Line(line, _STYLES.get(each["status"], "")) for line in said.splitlines()]
             lines += remedy_lines(each["message"], _remedy(each))
         return lines
 

@@ -65,6 +65,13 @@ def test_what_stands_against_a_key_is_told_with_the_next_step(cli: Cli, cluster:
     assert condition["nextStep"] == remedy.strip()
 
 
+def test_a_statement_to_paste_keeps_its_lines(cli: Cli, cluster: FakeApiServer) -> None:
+    judged = _judged(key_document(), SignGranted="KeyAccessDenied", Ready="KeyAccessDenied")
+    judged["status"]["conditions"][0]["message"] = 'denied\nMissing:\n{\n  "Effect": "Allow"\n}'
+    cluster.put(KEYS, judged)
+    assert 'Missing:\n{\n  "Effect": "Allow"\n}\n' in cli("get", "keys").out
+
+
 def test_a_status_of_an_older_spec_is_not_taken_for_the_present_one(cli: Cli, cluster: FakeApiServer) -> None:
     cluster.put(KEYS, _judged(key_document(), generation=0, Ready="Verified"))
     ended = cli("get", "keys", "media/brand")
