@@ -14,7 +14,7 @@ from byok_api.references import ObjectName
 from byok_api.signatures import spki_sha256_of_der
 from byok_signer.breaker import Breaker
 from byok_signer.entries import Pin
-from byok_signer.health import HealthBoard, unwatched
+from byok_signer.health import HealthBoard
 from byok_signer.kms.errors import OUTAGE_REASONS, KmsError
 from byok_signer.kms.port import KeyHandle, Kms
 
@@ -47,10 +47,10 @@ class _Refused(NamedTuple):
 class KeyBindings:
     """Resolves pins through `kms:GetPublicKey`: one call at a time for a ByokKey, remembered for `recheck_after`."""
 
-    def __init__(self, kms: Kms, *, clock: Callable[[], float], health: HealthBoard | None = None) -> None:
+    def __init__(self, kms: Kms, *, clock: Callable[[], float], health: HealthBoard) -> None:
         self._kms = kms
         self._clock = clock
-        self._health = health or unwatched(clock)
+        self._health = health
         self._breaker = Breaker(clock)
         self._seen: dict[ObjectName, _Seen] = {}
         self._refused: dict[ObjectName, tuple[float, _Refused]] = {}

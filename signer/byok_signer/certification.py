@@ -29,7 +29,6 @@ from byok_signer.authorization import CERTIFY, KEYS, authorize_key
 from byok_signer.breaker import Breaker
 from byok_signer.csr import Unsigned
 from byok_signer.entries import KeyEntry, Pin, ReservedKey
-from byok_signer.health import HealthBoard, unwatched
 from byok_signer.kms.errors import KmsError
 from byok_signer.kms.messages import payload_of_message
 from byok_signer.kms.port import PublicKeyAnswer, SignAnswer
@@ -69,19 +68,12 @@ class _Job:
 class Certifier:
     """Makes certificate requests; one for the process."""
 
-    def __init__(
-        self,
-        ports: Ports,
-        pipeline: Pipeline,
-        *,
-        health: HealthBoard | None = None,
-        checkpoint_key: ReservedKey | None = None,
-    ) -> None:
+    def __init__(self, ports: Ports, pipeline: Pipeline, *, checkpoint_key: ReservedKey | None) -> None:
         self._ports = ports
         self._pipeline = pipeline
         self._checkpoint_key = checkpoint_key
         self._looks = Breaker(clock=ports.clock)
-        self._asking = Asking(ports, health or unwatched(ports.clock))
+        self._asking = Asking(ports, pipeline.health)
         self._under_way: set[asyncio.Task[pb.CreateCertificateRequestResponse]] = set()
 
     async def certify(

@@ -245,15 +245,6 @@ async def _wait(event: asyncio.Event, seconds: float) -> None:
         return
 
 
-def unwatched(clock: Callable[[], float]) -> HealthBoard:
-    """Make a board that takes note of nothing, since no key is known to it."""
-    return HealthBoard(Catalogue, now=_never, clock=clock)
-
-
-def _never() -> datetime:
-    raise AssertionError("nothing is noted of keys that are not known")
-
-
 def _entry_for(catalogue: Catalogue, pin: Pin) -> KeyEntry | None:
     """Find the key whose spec, as it stands, is what the pin was made of; a key without certificate has any pin."""
     entry = catalogue.keys.get(pin.handle.name)

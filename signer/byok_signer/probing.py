@@ -1,6 +1,5 @@
 """KeyProbe.ProbeKey: which key is meant and who may ask, then the probe, then its report as a message."""
 
-import socket
 from collections import OrderedDict
 from datetime import datetime
 
@@ -12,7 +11,6 @@ from byok_signer.access import Right
 from byok_signer.authentication import Caller
 from byok_signer.authorization import KEYS, PROBE, authorize_key
 from byok_signer.entries import KeyEntry, Refused
-from byok_signer.health import HealthBoard, unwatched
 from byok_signer.kms.port import KeyHandle
 from byok_signer.pipeline import Pipeline
 from byok_signer.ports import Ports
@@ -36,14 +34,11 @@ _OUTCOMES = {
 class Prober:
     """Probes keys of the catalogue for those who may ask."""
 
-    def __init__(
-        self, ports: Ports, pipeline: Pipeline, *, health: HealthBoard | None = None, replica: str = ""
-    ) -> None:
+    def __init__(self, ports: Ports, pipeline: Pipeline, *, replica: str) -> None:
         self._ports = ports
         self._pipeline = pipeline
-        # A pod's host name is the pod's.
-        self._replica = replica or socket.gethostname()
-        self.watchers = HealthWatchers(ports, pipeline, health or unwatched(ports.clock), replica=self._replica)
+        self._replica = replica
+        self.watchers = HealthWatchers(ports, pipeline, replica=replica)
         self._undescribed: OrderedDict[KeyHandle, float] = OrderedDict()
 
     async def probe(self, call: Call, request: pb.ProbeKeyRequest) -> pb.ProbeKeyResponse:

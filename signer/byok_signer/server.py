@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import socket
 import time
 from dataclasses import dataclass
 
@@ -15,19 +16,16 @@ from byok_api.signer.v1 import signer_pb2
 from byok_api.signer.v1 import signer_pb2_grpc as rpc
 from byok_service.setting_types import UnixSocket
 from byok_service.settings import SettingsError
-from byok_signer.bindings import KeyBindings
 from byok_signer.certification import Certifier
 from byok_signer.edge import Edge
 from byok_signer.entries import ReservedKey
 from byok_signer.gate import Gate
-from byok_signer.health import HealthBoard
 from byok_signer.limits import Limits
 from byok_signer.pipeline import Pipeline
 from byok_signer.ports import Ports
 from byok_signer.probing import Prober
 from byok_signer.services import CertificationService, KeyProbeService, SignerService
 from byok_signer.settings import Settings
-from byok_signer.signing import Signing
 from byok_signer.tls import server_credentials
 
 SERVICES = tuple(service.full_name for service in signer_pb2.DESCRIPTOR.services_by_name.values())
@@ -56,31 +54,18 @@ class Services:
 
     signer: SignerService
     probe: KeyProbeService
+    certification: CertificationService
     edge: Edge
-    certification: CertificationService | None = None
-    """Not served without."""
-
-
-class HealthyPipeline(Pipeline):
-    """A pipeline that takes note of what KMS says of each key."""
-
-    def __init__(self, ports: Ports) -> None:
-        super().__init__(ports)
-        self.health = HealthBoard(ports.catalogue, now=ports.now, clock=ports.clock)
-        self._bindings = KeyBindings(ports.kms, clock=ports.clock, health=self.health)
-        self._signing = Signing(ports, self._refusals, self._standing, self.health)
 
 
 def services_for(ports: Ports, *, checkpoint_key: ReservedKey | None = None, replica: str = "") -> Services:
-    """Put the services together; `replica` is what this signer is called, by default the machine's host name."""
-    pipeline, edge = HealthyPipeline(ports), Edge(ports.metrics)
-    health = pipeline.health
-    certifier = Certifier(ports, pipeline, health=health, checkpoint_key=checkpoint_key)
+    """Put the services together; `replica` is what this signer is called: by default its host name, a pod's own."""
+    pipeline, edge = Pipeline(ports), Edge(ports.metrics)
     return Services(
         signer=SignerService(pipeline, edge),
-        probe=KeyProbeService(Prober(ports, pipeline, health=health, replica=replica)),
+        probe=KeyProbeService(Prober(ports, pipeline, replica=replica or socket.gethostname())),
+        certification=CertificationService(Certifier(ports, pipeline, checkpoint_key=checkpoint_key)),
         edge=edge,
-        certification=CertificationService(certifier),
     )
 
 
@@ -96,8 +81,7 @@ class SignerServer:
         # The stubs' types are those of methods without a gate.
         rpc.add_SignerServicer_to_server(services.signer, self._server)  # type: ignore[arg-type]
         rpc.add_KeyProbeServicer_to_server(services.probe, self._server)  # type: ignore[arg-type]
-        if services.certification is not None:
-            rpc.add_CertificationServicer_to_server(services.certification, self._server)  # type: ignore[arg-type]
+        rpc.add_CertificationServicer_to_server(services.certification, self._server)  # type: ignore[arg-type]
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         reflection.enable_server_reflection(
             (*SERVICES, health_pb2.DESCRIPTOR.services_by_name["Health"].full_name, reflection.SERVICE_NAME),
@@ -136,8 +120,7 @@ class SignerServer:
         self._services.probe.end_watches()
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._services.edge.idle(), grace)
-        if self._services.certification is not None:
-            await self._services.certification.drain()
+        await self._services.certification.drain()
         await self._refuse_last_calls(min(grace, _LAST_CALLS))
         # Only health watchers and the last answers are left, and watchers never leave on their own.
         await self._server.stop(min(grace, _LAST_ANSWERS))

@@ -18,7 +18,7 @@ from byok_api.errors import Reason, Refusal
 from byok_signer.asking import Asking, Question
 from byok_signer.entries import SigningEntry
 from byok_signer.flights import Flights, Made
-from byok_signer.health import HealthBoard, unwatched
+from byok_signer.health import HealthBoard
 from byok_signer.kms.port import SignAnswer
 from byok_signer.ports import Ports
 from byok_signer.recording import RefusalTrail, subject_of_work
@@ -34,14 +34,12 @@ Present = Callable[[Work], SigningEntry]
 class Signing:
     """Makes signatures; one for the process."""
 
-    def __init__(
-        self, ports: Ports, refusals: RefusalTrail, present: Present, health: HealthBoard | None = None
-    ) -> None:
+    def __init__(self, ports: Ports, refusals: RefusalTrail, present: Present, health: HealthBoard) -> None:
         self._ports = ports
         self._refusals = refusals
         self._present = present
         self._flights = Flights(clock=ports.clock)
-        self._asking = Asking(ports, health or unwatched(ports.clock))
+        self._asking = Asking(ports, health)
 
     async def sign(self, work: Work) -> Signed:
         """Return a signature made now, or the one of an equal request that is under way or was just answered."""

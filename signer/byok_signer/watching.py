@@ -16,7 +16,7 @@ from byok_signer.access import OwnNamespaceAccess, Right
 from byok_signer.authentication import Caller
 from byok_signer.authorization import KEYS, PROBE
 from byok_signer.edge import shutting_down
-from byok_signer.health import HealthBoard, KeyHealth, Watch
+from byok_signer.health import KeyHealth, Watch
 from byok_signer.pipeline import Pipeline
 from byok_signer.ports import Ports
 from byok_signer.probe import CheckOutcome
@@ -49,10 +49,9 @@ class OpenWatch:
 class HealthWatchers:
     """All who watch."""
 
-    def __init__(self, ports: Ports, pipeline: Pipeline, board: HealthBoard, *, replica: str) -> None:
+    def __init__(self, ports: Ports, pipeline: Pipeline, *, replica: str) -> None:
         self._ports = ports
         self._pipeline = pipeline
-        self._board = board
         self._replica = replica
         self._open: set[Watch] = set()
 
@@ -64,7 +63,7 @@ class HealthWatchers:
     async def watch(self, opened: OpenWatch) -> None:
         """Tell everything that is known, then what changes; Refusal ends it."""
         caller, namespace = await self._admit(opened.call)
-        with self._board.watching(namespace) as watch:
+        with self._pipeline.health.watching(namespace) as watch:
             self._open.add(watch)
             try:
                 async with asyncio.timeout(self._pipeline.seconds_left(caller)):

@@ -2,6 +2,7 @@
 
 import asyncio
 from dataclasses import replace
+from datetime import datetime
 
 import pytest
 
@@ -11,7 +12,8 @@ from byok_api.references import ObjectName
 from byok_sandbox.kms.keys import SoftwareKey
 from byok_sandbox.software_kms import KeyStore, StoredKey
 from byok_signer.bindings import KeyBindings
-from byok_signer.entries import Pin
+from byok_signer.entries import Catalogue, Pin
+from byok_signer.health import HealthBoard
 from byok_signer.kms.errors import KmsError
 from byok_signer.kms.port import KeyHandle
 from tests.support.pki import certified, identity, new_key
@@ -19,6 +21,10 @@ from tests.support.signer import WatchedKms
 
 ES256 = SigningAlgorithm.ES256
 OUTAGE = KmsError(Reason.KmsUnavailable, "out")
+
+
+def _now() -> datetime:
+    raise AssertionError("a board that knows no key takes note of none")
 
 
 class Desk:
@@ -33,7 +39,9 @@ class Desk:
         )
         spki = identity(ES256).chain.spki_sha256
         self.pin = Pin(handle=handle, spki_sha256=spki, recheck_after=100, stale_after=1000)
-        self.bindings = KeyBindings(self.kms, clock=lambda: self.seconds)
+        self.bindings = KeyBindings(
+            self.kms, clock=lambda: self.seconds, health=HealthBoard(Catalogue, now=_now, clock=lambda: self.seconds)
+        )
 
     def make(self, private_key: object) -> StoredKey:
         stored = self.kms.keys.create("ECC_NIST_P256")

@@ -240,11 +240,3 @@ async def test_a_key_that_is_gone_is_found_while_waiting(desk: Desk) -> None:
         desk.catalogue = Catalogue()
         assert await watch.stirred(60)
         assert desk.told(watch) == [None]
-
-
-def test_what_is_unwatched_takes_note_of_nothing(desk: Desk) -> None:
-    board = module.unwatched(lambda: desk.seconds)
-    board.verified(desk.pin)
-    board.failed(desk.pin, DENIED)
-    with board.watching(None) as watch:
-        assert watch.take(9) == []
