@@ -113,6 +113,7 @@ def test_only_what_a_change_concerns_is_made_anew() -> None:
     after = updated_catalogue(before, inventory, inventory.put(key(state="Deactivated")), RULES)
     other, plain = ObjectName("media", "other"), ObjectName("media", "plain")
     assert (reason_of(before), reason_of(after)) == (None, Reason.KeyDeactivated)
+    assert (key_in(before).problem is None, key_in(after).problem is None) == (True, False)
     assert after.keys[other] is before.keys[other]
     assert after.recipes[plain] is before.recipes[plain]
 
