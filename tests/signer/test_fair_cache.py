@@ -30,7 +30,7 @@ def test_a_flood_from_one_source_displaces_only_its_own() -> None:
 
 
 def test_a_newcomer_displaces_the_oldest_of_whoever_has_most() -> None:
-    cache = filled(10, flood=9, quiet=1)
+    cache = filled(10, quiet=1, flood=9)
     cache.put("newcomer", "n", 1)
     assert (cache.get("flood0"), cache.get("flood1"), cache.get("quiet0"), cache.get("n")) == (None, 1, 0, 1)
 
