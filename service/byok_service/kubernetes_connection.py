@@ -37,8 +37,10 @@ _REFRESH_SECONDS = 60.0
 """A token is read again after this time: the kubelet renews a projected one when 80 % of its life are over."""
 _RETRY_SECONDS = 5.0
 """Credentials that were not taken, or could not be read, are read again at most this often."""
-_LOAD_TIMEOUT = 30.0
+_LOAD_TIMEOUT = 10.0
 """Seconds for an exec plugin."""
+_PATIENCE = 1.0
+"""Seconds for which a request with a token that is still good waits for the next one."""
 _KUBECONFIG_LIMIT = 1024 * 1024
 _TOKEN_LIMIT = 64 * 1024
 _ERROR_LIMIT = 64 * 1024
@@ -70,6 +72,7 @@ class Connection:
 
     async def close(self) -> None:
         """Close all connections."""
+        await self._credentials.close()
         await self._rest.close()
 
     @asynccontextmanager
@@ -83,8 +86,7 @@ class Connection:
             try:
                 yield response
             finally:
-                # What was not read to its end is closed, so that nobody else gets the rest of it.
-                response.release() if response.content.at_eof() else response.close()
+                _leave(response)
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise ApiUnavailable(f"the API server at {self._credentials.host} {_trouble(error)}") from error
 
@@ -101,7 +103,7 @@ class Connection:
         try:
             raise await _refusal(response)
         finally:
-            response.close()
+            _leave(response)
 
     async def _try(self, request: Request, limits: aiohttp.ClientTimeout, token: str | None) -> aiohttp.ClientResponse:
         # Not compressed: it is the same data centre, and CPU is dearer than bytes there.
@@ -131,9 +133,10 @@ class _Credentials:
         self._source = source
         self.configuration = Configuration()
         self._loader: Any = None  # of no type: the client has no stubs
+        self._token: str | None = None
         self._loaded_at = 0.0
         self._tried_at = 0.0
-        self._lock = asyncio.Lock()
+        self._reloading: asyncio.Task[None] | None = None
         # Its messages quote what plugins print.
         logging.getLogger("kubernetes.aio.config.kube_config").disabled = True
 
@@ -143,20 +146,22 @@ class _Credentials:
         return host
 
     async def token(self) -> str | None:
-        """Give the Authorization header, if there is one; an old one where no new one can be had."""
+        """Give the Authorization header, if there is one; an old one where a new one cannot be had at once."""
         if time.monotonic() - self._loaded_at >= _REFRESH_SECONDS:
-            await self._reload(fresh=False)
-        return self._current()
+            await self._reload(fresh=False, wait=_PATIENCE)
+        return self._token
 
     async def newer_than(self, token: str | None) -> str | None:
         """Give the Authorization header after `token` met a 401: read again, unless others did so meanwhile."""
-        if self._current() == token:
-            await self._reload(fresh=True)
-        return self._current()
+        if self._token == token:
+            await self._reload(fresh=True, wait=_LOAD_TIMEOUT)
+        return self._token
 
-    def _current(self) -> str | None:
-        token: str | None = self.configuration.api_key.get("BearerToken")
-        return token
+    async def close(self) -> None:
+        """Give up reading."""
+        if self._reloading is not None:
+            self._reloading.cancel()
+            await asyncio.wait([self._reloading])
 
     async def load(self) -> None:
         """Read the credentials; SourceError if they cannot be used."""
@@ -191,25 +196,29 @@ class _Credentials:
             self._loader = await load_kube_config(  # type: ignore[no-untyped-call]  # the client is not annotated
                 config_file=self._source, client_configuration=self.configuration, persist_config=False
             )
-        token = self._current()
+        token = self.configuration.api_key.get("BearerToken")
         if token is not None:
-            # Files end in a newline, which no header may hold.
-            self.configuration.api_key["BearerToken"] = _header_of(token)
+            self._token = _header_of(token)
         elif not self.configuration.cert_file:
             # An exec plugin that fails does not stop the loader.
             raise PermissionError(errno.EACCES, "it gives neither token nor client certificate")
 
-    async def _reload(self, *, fresh: bool) -> None:
-        """Load again; `fresh`: also what a plugin said is still valid."""
-        async with self._lock:
+    async def _reload(self, *, fresh: bool, wait: float) -> None:
+        """Load again, and wait for that as long as allowed; `fresh`: also what a plugin said is still valid."""
+        if self._reloading is None or self._reloading.done():
             if time.monotonic() - self._tried_at < _RETRY_SECONDS:
                 return
             if fresh:
                 self._loader = None
-            try:
-                await self.load()
-            except SourceError as error:
-                _LOG.warning("credentials for the API server could not be read again", extra={"cause": str(error)})
+            # A task of its own: it serves all who wait, so the first one's deadline must not end it.
+            self._reloading = asyncio.create_task(self._load_again())
+        await asyncio.wait([self._reloading], timeout=wait)
+
+    async def _load_again(self) -> None:
+        try:
+            await self.load()
+        except SourceError as error:
+            _LOG.warning("credentials for the API server could not be read again", extra={"cause": str(error)})
 
     def unusable(self, error: BaseException) -> SourceError:
         """Say that the source cannot be used, without what the loader says: that may quote a whole user with token."""
@@ -232,6 +241,7 @@ async def _refuse_redirects(
 
 
 def _header_of(token: str) -> str:
+    # Files end in a newline, which no header may hold.
     text = token.strip()
     if not text.isascii() or not text.isprintable() or len(text) > _TOKEN_LIMIT:
         raise ValueError("the token is no text that fits into a header")
@@ -243,7 +253,8 @@ def _trouble(error: BaseException) -> str:
         case TimeoutError():
             return "did not answer in time"
         case ssl.SSLError():
-            return f"TLS: {error.reason or type(error).__name__}"
+            # Only the ssl module itself gives a reason.
+            return f"is not trusted: {getattr(error, 'reason', None) or type(error).__name__}"
         case OSError() if error.strerror:
             return f"cannot be used: {error.strerror}"
         case aiohttp.ClientPayloadError():
@@ -252,8 +263,20 @@ def _trouble(error: BaseException) -> str:
             return f"cannot be used: {type(error).__name__}"
 
 
+def _leave(response: aiohttp.ClientResponse) -> None:
+    # What was not read to its end is closed, so that nobody else gets the rest of it.
+    if response.content.at_eof():
+        response.release()
+    else:
+        response.close()
+
+
 async def _refusal(response: aiohttp.ClientResponse) -> ApiError | ApiUnavailable:
-    body = await response.content.read(_ERROR_LIMIT)
+    body = bytearray()
+    async for chunk in response.content.iter_any():
+        body += chunk
+        if len(body) > _ERROR_LIMIT:
+            break
     try:
         document = json.loads(body)
     except (ValueError, RecursionError):

@@ -65,9 +65,11 @@ async def test_what_somebody_changed_or_deleted_is_restored(
     before = await stored(admin, installation)
     await admin.replace(SIGNING_RECIPES, {**before, "spec": {**before["spec"], "description": "mine"}})
     await presets.refresh()
+    assert presets.problems == ()
     assert (await stored(admin, installation))["spec"] == before["spec"]
     await admin.delete(SIGNING_RECIPES, installation.namespace, NAME)
     await presets.refresh()
+    assert presets.problems == ()
     assert (await stored(admin, installation))["spec"] == before["spec"]
 
 

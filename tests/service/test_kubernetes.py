@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import ssl
 import stat
 from collections.abc import AsyncIterator
 from contextlib import aclosing
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 
+from byok_sandbox.parts import write_server_certificate
 from byok_service import kubernetes, kubernetes_connection
 from byok_service.kubernetes import (
     BYOK_KEYS,
@@ -307,3 +309,51 @@ async def test_a_refused_token_is_the_servers_own_no_and_never_quoted(server: Fa
     assert refused.value.status == 401
     assert "wrong-token" not in repr(refused.value)
     await api.close()
+
+
+async def test_a_token_that_becomes_unusable_is_not_sent(
+    server: FakeApiServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kubernetes_connection, "_REFRESH_SECONDS", 0.0)
+    monkeypatch.setattr(kubernetes_connection, "_RETRY_SECONDS", 0.0)
+    (tmp_path / "token").write_text(TOKEN)
+    api = await KubernetesApi.connect(server.kubeconfig(tmp_path, tokenFile=str(tmp_path / "token")))
+    (tmp_path / "token").write_text("two\nlines")
+    assert (await api.list(BYOK_KEYS)).items == []
+    await api.close()
+
+
+async def test_a_plugin_that_hangs_holds_up_nobody_who_has_a_token(
+    server: FakeApiServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kubernetes_connection, "_PATIENCE", 0.05)
+    plugin = plugin_of(tmp_path, json.dumps(credential()))
+    api = await KubernetesApi.connect(server.kubeconfig(tmp_path, **plugin))
+    monkeypatch.setattr(kubernetes_connection, "_REFRESH_SECONDS", 0.0)
+    monkeypatch.setattr(kubernetes_connection, "_RETRY_SECONDS", 0.0)
+    Path(plugin["exec"]["command"]).write_text("#!/bin/sh\nexec sleep 20\n")
+    async with asyncio.timeout(5):
+        assert len(await asyncio.gather(*(api.list(BYOK_KEYS) for _ in range(3)))) == 3
+    await api.close()
+
+
+async def test_a_long_refusal_that_comes_in_parts_is_read_whole(api: KubernetesApi, server: FakeApiServer) -> None:
+    server.answers.append(web.json_response({"reason": "Invalid", "message": "m" * 60_000}, status=422))
+    with pytest.raises(ApiError) as refused:
+        await api.get(BYOK_KEYS, "media", "brand")
+    assert (refused.value.reason, refused.value.message) == ("Invalid", "m" * 1000)
+
+
+async def test_a_server_that_is_not_trusted_is_unavailable(tmp_path: Path) -> None:
+    write_server_certificate(tmp_path / "cert.pem", tmp_path / "key.pem", tmp_path / "ca.pem")
+    tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    tls.load_cert_chain(tmp_path / "cert.pem", tmp_path / "key.pem")
+    listener = await asyncio.start_server(lambda *_: None, "127.0.0.1", 0, ssl=tls)
+    port = listener.sockets[0].getsockname()[1]
+    source = FakeApiServer().kubeconfig(tmp_path)
+    Path(source).write_text(Path(source).read_text().replace("http://127.0.0.1:0", f"https://127.0.0.1:{port}"))
+    api = await KubernetesApi.connect(source)
+    with pytest.raises(ApiUnavailable, match="is not trusted"):
+        await api.list(BYOK_KEYS)
+    await api.close()
+    listener.close()
