@@ -112,11 +112,11 @@ def said_at(report: ReplicaHealth) -> datetime:
 
 def word_on_signing(observed: KeyObservation, now: datetime) -> Word | None:
     """Say what was said last of whether KMS signs with the key; None if nobody has, since the operator started."""
-    probe, failure, newer = probe_of(observed), failure_of(observed), _newer_reports(observed)
+    probe, failure, newer = probe_of(observed), failure_of(observed), _newer_reports(observed, Type.SIGN_GRANTED)
     refusals = [report for report in newer if report.outcome is Outcome.FAILED and not is_of_certificate(report)]
     if refusals:
         return _word(max(refusals, key=said_at))
-    signing = _signing(observed)
+    signing = _signing(observed, newer)
     if signing is not None:
         return _word(signing)
     if failure is not None:
@@ -129,13 +129,11 @@ def word_on_signing(observed: KeyObservation, now: datetime) -> Word | None:
 
 def word_on_certificate(observed: KeyObservation) -> Finding | None:
     """Say what was said last of whether the certificate is the key's; None if nobody has."""
-    probe, failure = probe_of(observed), failure_of(observed)
-    refusals = [
-        report for report in _newer_reports(observed) if report.outcome is Outcome.FAILED and is_of_certificate(report)
-    ]
+    probe, failure, newer = probe_of(observed), failure_of(observed), _newer_reports(observed, Type.CERTIFICATE_READY)
+    refusals = [report for report in newer if report.outcome is Outcome.FAILED and is_of_certificate(report)]
     if refusals:
         return _word(max(refusals, key=said_at)).finding
-    if _signing(observed) is not None:
+    if _signing(observed, newer) is not None:
         # Every signature is verified with the certificate's key before it is released.
         return Finding(Outcome.PASSED)
     if failure is not None:
@@ -170,7 +168,8 @@ def dissent(observed: KeyObservation, word: Word) -> str:
 def contradiction(observed: KeyObservation, now: datetime) -> str:
     """Name what replicas say against what was known, the same for as long as they say it; empty if they do not."""
     word, certificate, probe = word_on_signing(observed, now), word_on_certificate(observed), probe_of(observed)
-    if word is not None and word.replica is not None and word.finding.outcome is not _known_outcome(observed):
+    known = probe.sign.outcome if probe is not None else _known_outcome(observed, Type.SIGN_GRANTED)
+    if word is not None and word.replica is not None and word.finding.outcome is not known:
         # Signatures renew what they prove, a refusal stands since it began.
         return f"{word.finding.outcome} {word.at.isoformat() if word.finding.outcome is Outcome.FAILED else ''}"
     if certificate is not None and probe is not None and certificate.outcome is not probe.certificate.outcome:
@@ -195,41 +194,36 @@ def is_past(moment: datetime, now: datetime) -> bool:
     return aware(moment) <= now + _CLOCK_TOLERANCE
 
 
-def _newer_reports(observed: KeyObservation) -> list[ReplicaHealth]:
-    since, reports = _known_since(observed), reports_of(observed)
+def _newer_reports(observed: KeyObservation, condition: Type) -> list[ReplicaHealth]:
+    """List what replicas say that is newer than what is known of a condition without them."""
+    since, reports = _known_since(observed, condition), reports_of(observed)
     newer = [report for report in reports if since is None or said_at(report) > since]
     if probe_of(observed) is not None or failure_of(observed) is None:
         return newer
     # Nobody but replicas has said anything: what was written on their word stands for as long as they say it.
-    return newer + [report for report in reports if report not in newer and _was_believed(observed, report)]
+    known = _known_outcome(observed, condition)
+    return newer + [report for report in reports if report not in newer and report.outcome is known]
 
 
-def _was_believed(observed: KeyObservation, report: ReplicaHealth) -> bool:
-    written = before_of(observed, Type.CERTIFICATE_READY if is_of_certificate(report) else Type.SIGN_GRANTED)
-    return written is not None and _OUTCOMES[written.status] is report.outcome
-
-
-def _known_since(observed: KeyObservation) -> datetime | None:
-    probe, granted = probe_of(observed), before_of(observed, Type.SIGN_GRANTED)
-    if probe is not None or granted is None:
+def _known_since(observed: KeyObservation, condition: Type) -> datetime | None:
+    probe, written = probe_of(observed), before_of(observed, condition)
+    if probe is not None or written is None:
         return probe.at if probe is not None else None
     # An operator that has just started goes by what the one before it wrote.
-    moments = [aware(granted.last_transition_time)]
-    if granted.status is ConditionStatus.TRUE and observed.status and observed.status.last_verified_time:
+    moments = [aware(written.last_transition_time)]
+    if written.status is ConditionStatus.TRUE and observed.status and observed.status.last_verified_time:
         moments.append(aware(observed.status.last_verified_time))
     return max(moments)
 
 
-def _known_outcome(observed: KeyObservation) -> Outcome | None:
-    probe, granted = probe_of(observed), before_of(observed, Type.SIGN_GRANTED)
-    if probe is not None or granted is None:
-        return probe.sign.outcome if probe is not None else None
-    return _OUTCOMES[granted.status]
+def _known_outcome(observed: KeyObservation, condition: Type) -> Outcome | None:
+    written = before_of(observed, condition)
+    return _OUTCOMES[written.status] if written is not None else None
 
 
-def _signing(observed: KeyObservation) -> ReplicaHealth | None:
+def _signing(observed: KeyObservation, newer: list[ReplicaHealth]) -> ReplicaHealth | None:
     failure = failure_of(observed)
-    signing = [report for report in _newer_reports(observed) if report.outcome is Outcome.PASSED]
+    signing = [report for report in newer if report.outcome is Outcome.PASSED]
     newest = max(signing, key=said_at, default=None)
     # While probes fail, a replica that signs stands in for them as long as a probe would have.
     if newest is None or (failure is not None and said_at(newest) <= failure.at - interval_of(observed)):

@@ -25,6 +25,7 @@ from tests.support.observed import (
     PASSED,
     THROTTLED,
     certified_key,
+    health,
     message,
     observed,
     planned,
@@ -321,9 +322,14 @@ def test_a_status_that_nobody_has_confirmed_for_long_is_not_believed() -> None:
     assert plan.is_provisional
 
 
-def test_no_proof_stands_once_it_was_denied() -> None:
-    kept = planned(replace(ready_since_an_hour(), probe=probe(sign=DENIED)))
-    away = replace(kept, probe_failure=ProbeFailure(NOW + HOUR, "SignerUnreachable", "no answer"))
+@pytest.mark.parametrize(
+    "denial",
+    [{"probe": probe(sign=DENIED)}, {"health": (health(Outcome.FAILED, NOW - HOUR / 2),)}],
+    ids=["to a probe", "to a replica"],
+)
+def test_no_proof_stands_once_it_was_denied(denial: dict[str, Any]) -> None:
+    kept = planned(replace(ready_since_an_hour(), **denial))
+    away = replace(kept, health=(), probe_failure=ProbeFailure(NOW + HOUR, "SignerUnreachable", "no answer"))
     assert says(plan_key(away, NOW + HOUR).status.conditions)["Ready"] == "Unknown/SignerUnreachable"
 
 
