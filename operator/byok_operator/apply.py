@@ -62,9 +62,10 @@ class StatusWriter:
             "status": status,
         }
         try:
-            answer = await self._api.apply(
-                _RESOURCES[kind], body, field_manager=FIELD_MANAGER, force=True, subresource="status"
-            )
+            with self._store.expecting(identity, status):
+                answer = await self._api.apply(
+                    _RESOURCES[kind], body, field_manager=FIELD_MANAGER, force=True, subresource="status"
+                )
         except ApiError as error:
             if error.status not in (CONFLICT, NOT_FOUND):
                 raise

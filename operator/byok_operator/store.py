@@ -6,8 +6,9 @@ deleted meanwhile. Everything here runs on one event loop, so nothing is half ch
 
 import json
 import zlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from collections.abc import Set as AbstractSet
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
@@ -63,6 +64,7 @@ class Store:
         self._order = 0
         # When objects went away, so that a list that was asked for before does not bring them back.
         self._gone: dict[Identity, int] = {}
+        self._expected: dict[Identity, JsonObject] = {}
 
     def seen(self, identity: Identity) -> Seen | None:
         """Give what is known of an object beside its spec; None if there is no such object."""
@@ -81,7 +83,19 @@ class Store:
             if known is not None and known.uid == seen.uid:
                 self._remove(identity)
         elif known is None or known.version < seen.version:
-            self._put(identity, seen, document)
+            if known is not None and self._is_echo(identity, known, seen, document):
+                self._seen[identity] = seen
+            else:
+                self._put(identity, seen, document)
+
+    @contextmanager
+    def expecting(self, identity: Identity, status: JsonObject) -> Iterator[None]:
+        """Take a change to just this status, while it is being written, for the echo of that, which may come first."""
+        self._expected[identity] = status
+        try:
+            yield
+        finally:
+            del self._expected[identity]
 
     def written(self, identity: Identity, document: JsonObject) -> None:
         """Take what the API server answered to a write of our own: nobody need look at it again."""
@@ -144,6 +158,10 @@ class Store:
             order=self._order,
             _status=_packed(document.get("status")),
         )
+
+    def _is_echo(self, identity: Identity, known: Seen, seen: Seen, document: JsonObject) -> bool:
+        same = (known.uid, known.generation, known.reverify) == (seen.uid, seen.generation, seen.reverify)
+        return same and identity in self._expected and document.get("status") == self._expected[identity]
 
     def _put(self, identity: Identity, seen: Seen, document: JsonObject) -> None:
         kind, name = identity

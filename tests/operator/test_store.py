@@ -217,3 +217,32 @@ def test_a_list_counts_even_where_versions_began_again_lower_as_after_a_restored
     standing = bench.inventory.key(_KEY[1])
     assert isinstance(standing, KeyStanding)
     assert standing.deactivated
+
+
+def test_the_echo_of_a_write_may_come_before_its_answer(bench: Bench) -> None:
+    bench.store.changed("ByokKey", "ADDED", _object("ByokKey", "key", 5))
+    bench.woken_since()
+    echo = _object("ByokKey", "key", 6, status={"phase": "Active"})
+    with bench.store.expecting(_KEY, {"phase": "Active"}):
+        bench.store.changed("ByokKey", "MODIFIED", echo)
+    bench.store.written(_KEY, echo)
+    assert bench.woken_since() == set()
+    seen = bench.store.seen(_KEY)
+    assert seen is not None
+    assert seen.version == 6
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"status": {"phase": "Failed"}},
+        {"status": {"phase": "Active"}, "metadata": {"annotations": {"byok.dev/reverify": "now"}}},
+        {"status": {"phase": "Active"}, "metadata": {"generation": 2}},
+    ],
+)
+def test_what_is_more_than_an_echo_is_looked_at(bench: Bench, other: dict[str, Any]) -> None:
+    bench.store.changed("ByokKey", "ADDED", _object("ByokKey", "key", 5))
+    bench.woken_since()
+    with bench.store.expecting(_KEY, {"phase": "Active"}):
+        bench.store.changed("ByokKey", "MODIFIED", _object("ByokKey", "key", 6, **other))
+    assert bench.woken_since() == {_KEY}
