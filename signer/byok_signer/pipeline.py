@@ -61,8 +61,8 @@ class Pipeline:
     async def admit(self, call: Call, recipe: str) -> Admission:
         """Find out who calls and whether that caller may use `recipe`."""
         caller = await self.authenticate(call)
-        subject = SubjectFields(request_id=call.request_id, caller=caller.username, recipe=recipe)
-        async with self._refusals.recording(subject):
+        known = SubjectFields(request_id=call.request_id, caller=caller.username, recipe=recipe)
+        async with self._refusals.recording(known) as subject:
             reference, right = right_to_sign(caller, recipe)
             decision = await self._ports.access.check(caller, right)
             subject["decision"] = decision.id or None
@@ -121,11 +121,14 @@ class Pipeline:
 
     def recording_refusals(
         self, call: Call, caller: Caller, *, key: str | None = None
-    ) -> AbstractAsyncContextManager[None]:
-        """Record what is refused inside to a caller, who asks about a key or has named nothing yet."""
+    ) -> AbstractAsyncContextManager[SubjectFields]:
+        """Record what is refused inside to a caller, who asks about a key or has named nothing yet.
+
+        What is entered takes more as it becomes known, such as the `decision`.
+        """
         return self._refusals.recording({"request_id": call.request_id, "caller": caller.username, "key": key})
 
-    def recording_refusals_of(self, admission: Admission) -> AbstractAsyncContextManager[None]:
+    def recording_refusals_of(self, admission: Admission) -> AbstractAsyncContextManager[SubjectFields]:
         """Record what is refused to an admitted caller."""
         return self._refusals.recording(subject_of_admission(admission))
 

@@ -38,10 +38,10 @@ class RefusalTrail:
     _limiter: RefusalLimiter = field(default_factory=RefusalLimiter)
 
     @asynccontextmanager
-    async def recording(self, subject: SubjectFields) -> AsyncIterator[None]:
-        """Record what is refused inside."""
+    async def recording(self, subject: SubjectFields) -> AsyncIterator[SubjectFields]:
+        """Record what is refused inside; what is found out about the subject meanwhile can be added to it."""
         try:
-            yield
+            yield subject
         except Refusal as refusal:
             await self.record(refusal, subject)
             raise
