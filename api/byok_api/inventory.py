@@ -155,10 +155,12 @@ class Inventory:
 
     def describe_namespace(self, name: str, labels: Mapping[str, str] | None) -> frozenset[Identity]:
         """Take in a namespace's labels (`objects.Namespace.labels`); None: it is gone."""
-        changed = _Changed()
-        described = {namespace: known for namespace, known in self._labels.items() if namespace != name}
-        self._describe(described if labels is None else {**described, name: labels}, changed)
-        return self._settle(changed)
+        if self._labels.get(name) == labels:
+            return frozenset()
+        described = dict(self._labels)
+        described.pop(name, None)
+        self._labels = described if labels is None else {**described, name: dict(labels)}
+        return self._settle(_Changed(namespaces={name}))
 
     def replace_all(
         self, objects: Iterable[Known], namespace_labels: Mapping[str, Mapping[str, str]]
@@ -173,7 +175,9 @@ class Inventory:
             self._remove(identity, changed)
         for found in wanted.values():
             self._put(found, changed)
-        self._describe(namespace_labels, changed)
+        names = self._labels.keys() | namespace_labels.keys()
+        changed.namespaces |= {name for name in names if self._labels.get(name) != namespace_labels.get(name)}
+        self._labels = {name: dict(labels) for name, labels in namespace_labels.items()}
         return self._settle(changed)
 
     def _put(self, found: Known, changed: _Changed) -> None:
@@ -207,11 +211,6 @@ class Inventory:
         changed.rivals |= self._claims.remove(before.name)
         if isinstance(before, ByokKey):
             self._certificates.give_back(before)
-
-    def _describe(self, described: Mapping[str, Mapping[str, str]], changed: _Changed) -> None:
-        names = self._labels.keys() | described.keys()
-        changed.namespaces |= {name for name in names if self._labels.get(name) != described.get(name)}
-        self._labels = {name: dict(labels) for name, labels in described.items()}
 
     def _settle(self, changed: _Changed) -> frozenset[Identity]:
         """Judge anew what the changes concern; in this order, as keys know no recipes."""

@@ -152,7 +152,7 @@ def fresh(held: Held) -> Inventory:
     return inventory
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(rules=rules, first=many, spaces=described, sequence=st.lists(changes, min_size=6, max_size=16))
 def test_whatever_changed_before_each_standing_is_that_of_a_fresh_inventory_and_changes_are_told(
     rules: Rules, first: list[Known], spaces: dict[str, Any], sequence: list[Change]
