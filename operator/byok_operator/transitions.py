@@ -20,6 +20,10 @@ _CUT = " ..."
 _REASON = re.compile(r"[A-Za-z]{1,63}")
 _HEAD_OF_STATEMENT = "\nMissing policy statement:\n"
 _READY = "Ready"
+# Where the reader is no caller of the signer, whom the reason's own remedy is for.
+_REMEDIES = {
+    Reason.SignerUnreachable.name: "The platform team checks that the signer runs and that the operator reaches it.",
+}
 # To become Unknown for one of these is no news: nothing was known before, or nobody asked.
 _QUIET = frozenset({ConditionReason.VALIDATING, ConditionReason.NOT_REQUESTED, ConditionReason.NOT_CHECKED})
 # A False that the object's owner wants.
@@ -54,8 +58,9 @@ def refused(problem: Problem | Unreadable) -> Verdict:
 
 
 def unclear(reason: str, message: str) -> Verdict:
-    """Say that it could not be found out whether a condition holds."""
-    return Verdict(ConditionStatus.UNKNOWN, _proper(reason or ConditionReason.NOT_CHECKED), message)
+    """Say that it could not be found out whether a condition holds, and what to do."""
+    proper = _proper(reason or ConditionReason.NOT_CHECKED)
+    return Verdict(ConditionStatus.UNKNOWN, proper, _with_remedy(proper, message))
 
 
 def repeated(condition: Condition) -> Verdict:
@@ -76,13 +81,17 @@ def conditions_of(
     generation: int,
     now: datetime,
 ) -> tuple[Condition, ...]:
-    """Make one condition of each verdict, in their order; one whose status is as `before` keeps its transition time."""
+    """Make one condition of each verdict, in their order; one whose status is as `before` keeps its transition time.
+
+    What could not be asked before and cannot now, for the same reason, keeps its message too: which replica did not
+    answer this time is no news.
+    """
     return tuple(
         Condition(
             type=name,
             status=verdict.status,
             reason=verdict.reason,
-            message=_message(verdict),
+            message=before[name].message if _is_unclear_as_before(verdict, before.get(name)) else _message(verdict),
             last_transition_time=_since(verdict, before.get(name), now),
             observed_generation=generation,
         )
@@ -172,6 +181,12 @@ def _message(verdict: Verdict) -> str:
     return shortened(verdict.message)
 
 
+def _is_unclear_as_before(verdict: Verdict, before: Condition | None) -> bool:
+    if before is None or verdict.reason not in Reason.__members__:
+        return False
+    return before.status is verdict.status is ConditionStatus.UNKNOWN and before.reason == verdict.reason
+
+
 def _since(verdict: Verdict, before: Condition | None, now: datetime) -> datetime:
     if before is not None and before.status is verdict.status:
         return before.last_transition_time
@@ -179,7 +194,7 @@ def _since(verdict: Verdict, before: Condition | None, now: datetime) -> datetim
 
 
 def _with_remedy(reason: str, message: str) -> str:
-    remedy = Reason[reason].facts.remedy if reason in Reason.__members__ else ""
+    remedy = _REMEDIES.get(reason) or (Reason[reason].facts.remedy if reason in Reason.__members__ else "")
     if not remedy or remedy in message:
         return message
     return f"{message}{'' if message.endswith('.') or not message else '.'} {remedy}".strip()

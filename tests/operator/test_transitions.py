@@ -66,6 +66,20 @@ def test_a_false_condition_says_what_to_do_once() -> None:
     assert fails("KeyDisabled", once.message).message == once.message
 
 
+def test_what_could_not_be_asked_says_what_to_do() -> None:
+    assert unclear("SignerUnreachable", "no answer").message.endswith(
+        "checks that the signer runs and that the operator reaches it."
+    )
+
+
+def test_which_replica_did_not_answer_this_time_is_no_news() -> None:
+    before = condition(unclear("SignerUnreachable", "no answer from 10.0.0.1"))
+    assert condition(unclear("SignerUnreachable", "no answer from 10.0.0.2"), before=before, now=LATER) == before
+    assert condition(unclear("KmsThrottled", "told"), before=before).message.startswith("told")
+    denied = condition(fails("KeyAccessDenied", "one"))
+    assert condition(fails("KeyAccessDenied", "two"), before=denied).message.startswith("two")
+
+
 def test_what_is_repeated_makes_the_same_condition() -> None:
     made = condition(fails("KeyAccessDenied", "denied", '{"Effect": "Allow"}'))
     assert condition(repeated(made)) == made
