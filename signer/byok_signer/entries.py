@@ -67,6 +67,13 @@ class KeyEntry:
         """The algorithm that it signs with, as far as the spec tells."""
         return self.standing.algorithm
 
+    def claims(self, handle: KeyHandle, spki_sha256: str) -> bool:
+        """Say whether this is a claim to a KMS key: by its certificate, or while it has none by an ARN in common."""
+        if self.chain is not None:
+            return self.chain.spki_sha256 == spki_sha256
+        named, mine = (handle.arn, *handle.replicas), (self.handle.arn, *self.handle.replicas)
+        return not set(map(arn_identity, named)).isdisjoint(map(arn_identity, mine))
+
     def check_valid_at(self, now: datetime) -> None:
         """Refuse outside of the certificate's validity (CertificateExpired)."""
         problem, chain = self.standing.valid_at(now), self.chain
@@ -131,14 +138,15 @@ class Catalogue:
     def check_claim(self, key: KeyEntry, spki_sha256: str) -> None:
         """Refuse a key that turned out to be one to which another namespace has the better claim (KeyClaimedElsewhere).
 
-        For keys whose public key only KMS has told; of the others `KeyEntry.problem` says so.
+        For what only KMS has told, which need not be the key of a registered certificate; by specs alone
+        `KeyEntry.problem` says so. Looks at every key: for requests that are rare.
         """
         if not self.ordered_by_age:
             return
         claims = Claims()
         claims.put(key.manifest, spki_sha256)
         for other in self.keys.values():
-            if isinstance(other, KeyEntry) and other.chain is not None and other.chain.spki_sha256 == spki_sha256:
+            if isinstance(other, KeyEntry) and other.claims(key.handle, spki_sha256):
                 claims.put(other.manifest, spki_sha256)
         older = claims.older(key.name)
         if older is not None:

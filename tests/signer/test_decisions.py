@@ -153,6 +153,16 @@ def test_a_key_that_turns_out_to_be_anothers_is_refused() -> None:
     assert "media/brand" in refused.value.message
 
 
+def test_a_certificate_of_another_key_does_not_hide_whose_the_kms_key_is() -> None:
+    owner = aged(key(certificate=None), 1)
+    thief = aged(key("thief/brand"), 2)
+    catalogue = catalogue_of(owner, thief)
+    assert key_in(catalogue, thief.name).acceptance_problem is None
+    with pytest.raises(Refusal, match="media/brand"):
+        catalogue.check_claim(key_in(catalogue, thief.name), "0" * 64)
+    catalogue.check_claim(key_in(catalogue), "0" * 64)
+
+
 @pytest.mark.parametrize(("day", "spki"), [(1, SPKI), (3, "0" * 64)], ids=["the older claim", "another key"])
 def test_a_key_that_no_other_has_the_better_claim_to_is_not_refused(day: int, spki: str) -> None:
     catalogue = catalogue_of(aged(key(), 2), new_key(day))
