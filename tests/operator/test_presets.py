@@ -67,6 +67,16 @@ async def test_what_is_shipped_is_applied_and_a_second_look_writes_nothing(
     assert (server.writes(), applier.problems) == (writes, ())
 
 
+async def test_an_operator_that_starts_applies_all_once_as_objects_may_hold_what_files_no_longer_set(
+    api: KubernetesApi, server: FakeApiServer, folder: Path
+) -> None:
+    for _ in range(2):
+        applier = Presets(api, HOME, folder=folder, managed_key_file=None)
+        await applier.refresh()
+        await applier.refresh()
+    assert [method for method, _ in server.writes()] == ["PATCH", "PATCH"]
+
+
 async def test_the_managed_key_is_applied(api: KubernetesApi, server: FakeApiServer, tmp_path: Path) -> None:
     (tmp_path / "key.yaml").write_text(yaml_of(key_document(f"{HOME}/managed")))
     applier = Presets(api, HOME, folder=None, managed_key_file=tmp_path / "key.yaml")

@@ -65,11 +65,14 @@ async def test_a_watch_that_is_cut_goes_on_where_it_was(follower: Follower, serv
 async def test_what_was_deleted_in_a_time_that_nobody_remembers_is_gone(
     follower: Follower, server: FakeApiServer
 ) -> None:
+    before = len(server.requests)
     server.cut()
     server.remove(KEYS, "media", "first")
     server.compact()
-    await until(lambda: follower.heard == [("replaced", "")] * 2)
+    await until(lambda: follower.lists == 2)
     assert follower.names == set()
+    # At once: the watch that is too late, then the list.
+    assert len(server.requests) == before + 2
 
 
 async def test_a_list_that_expires_between_pages_is_begun_again(
