@@ -23,7 +23,7 @@ from byok_api.references import ObjectName
 from byok_api.signatures import PublicKey, algorithms_for, spki_sha256_of_der
 from byok_api.signer.v1 import signer_pb2 as pb
 from byok_signer.access import Decision, Right
-from byok_signer.asking import Announced, Asking, Question
+from byok_signer.asking import Asking, Question
 from byok_signer.authentication import Caller
 from byok_signer.authorization import CERTIFY, KEYS, authorize_key
 from byok_signer.breaker import Breaker
@@ -34,6 +34,7 @@ from byok_signer.kms.messages import payload_of_message
 from byok_signer.kms.port import PublicKeyAnswer, SignAnswer
 from byok_signer.pipeline import Pipeline
 from byok_signer.ports import Ports
+from byok_signer.quota import Demand
 from byok_signer.recording import SubjectFields
 from byok_signer.subjects import names_in
 from byok_signer.work import Call
@@ -43,6 +44,7 @@ _TIMEOUT = 5.0
 _LONGEST = 6.0
 """Seconds: a little more than a call of KMS and its record take."""
 _STALE_RETRY_AFTER = 5.0
+_ASK_AGAIN_AFTER = 0.1
 
 
 @dataclass(frozen=True)
@@ -89,9 +91,7 @@ class Certifier:
             )
             self._asking.check(question.handle)
             await self._ports.quotas.acquire(demand, timeout=call.remaining)
-            subject = _subject_of(admitted, question)
-            announced = await self._asking.announce(Kind.CERTIFY, subject, demand)
-        making = asyncio.create_task(self._make(_Job(admitted, unsigned, question), announced))
+        making = asyncio.create_task(self._make(_Job(admitted, unsigned, question), demand))
         self._under_way.add(making)
         making.add_done_callback(self._made)
         return await asyncio.shield(making)
@@ -170,20 +170,28 @@ class Certifier:
     def _check_still_standing(self, job: _Job) -> None:
         """Refuse what was withdrawn while the intent was written."""
         request, before = job.request, job.request.entry
-        decision = self._ports.access.recall(request.caller, request.right) or request.decision
-        entry = authorize_key(self._ports.catalogue(), request.caller, request.right, decision)
-        self._check_standing(request, entry)
+        caller = self._ports.authenticator.recall(request.caller)
+        decision = None if caller is None else self._ports.access.recall(caller, request.right)
+        if caller is None or decision is None:
+            raise Refusal(
+                Reason.ClusterUnavailable,
+                "the call waited so long that the API server must be asked about its caller again; call again",
+                retry_after=_ASK_AGAIN_AFTER,
+            )
+        entry = authorize_key(self._ports.catalogue(), caller, request.right, decision)
+        self._check_standing(replace(request, caller=caller, decision=decision), entry)
         if entry.handle != before.handle:
             raise Refusal(Reason.KeyInvalid, f"key {before.name} was changed a moment ago; request again")
         self._ports.catalogue().check_claim(entry, job.question.pin.spki_sha256)
 
-    async def _make(self, job: _Job, announced: Announced) -> pb.CreateCertificateRequestResponse:
+    async def _make(self, job: _Job, demand: Demand) -> pb.CreateCertificateRequestResponse:
         made: list[x509.CertificateSigningRequest] = []
+        announced = await self._asking.announce(Kind.CERTIFY, _subject_of(job), demand)
 
         async def make() -> SignAnswer:
             self._check_still_standing(job)
             remaining = min(job.request.call.remaining, _TIMEOUT)
-            answer = await self._asking.ask(job.question, announced.demand.quota, remaining=remaining)
+            answer = await self._asking.ask(job.question, demand.quota, remaining=remaining)
             made.append(job.unsigned.signed(answer.signature_der or answer.signature))
             return answer
 
@@ -228,7 +236,8 @@ def _stale_after(entry: KeyEntry) -> float:
     return duration(given or DEFAULT_STALE_AFTER).total_seconds()
 
 
-def _subject_of(request: _Request, question: Question) -> SubjectFields:
+def _subject_of(job: _Job) -> SubjectFields:
+    request, question = job.request, job.question
     return SubjectFields(
         request_id=request.call.request_id,
         caller=request.caller.username,

@@ -25,7 +25,7 @@ from byok_signer.kms.port import SignAnswer
 from tests.support.manifests import key_document
 from tests.support.pki import identity
 from tests.support.refusals import refusal_of
-from tests.support.replicas import Watcher, replica_of
+from tests.support.replicas import replica_of, watch
 from tests.support.signer import Bench, certified_key, until
 
 ES256 = SigningAlgorithm.ES256
@@ -107,7 +107,7 @@ async def test_the_request_is_announced_then_recorded_as_certified(signer: Bench
 
 async def test_a_certified_key_can_be_certified_again_and_that_counts_as_a_verified_signature(signer: Bench) -> None:
     signer.use(identity(ES256))
-    watcher = Watcher(signer)
+    watcher = watch(signer)
     assert parsed(await request(signer)).is_signature_valid
     assert (await watcher.until(pb.ProbeResult.PASSED)).HasField("last_verified")
 

@@ -21,7 +21,7 @@ from tests.support.manifests import recipe_document
 from tests.support.many_claims import another_claim
 from tests.support.pki import certified, identity, new_key
 from tests.support.refusals import refusal_of
-from tests.support.replicas import Watcher, replica_of
+from tests.support.replicas import replica_of, watch
 from tests.support.signer import DEADLINE, Bench, certified_key
 
 ES256 = SigningAlgorithm.ES256
@@ -58,10 +58,10 @@ def hash_of(bench: Bench, recipe: str) -> str:
 
 
 async def test_what_is_known_comes_first_even_if_it_is_nothing(replica: Bench) -> None:
-    first = await Watcher(replica).next()
+    first = await watch(replica).next()
     assert (first.replica, first.snapshot, list(first.keys)) == ("one", True, [])
     await sign(replica)
-    second = await Watcher(replica).next()
+    second = await watch(replica).next()
     assert [(health.name, health.outcome) for health in second.keys] == [("brand", PASSED)]
     assert second.keys[0].HasField("last_verified")
 
@@ -69,7 +69,7 @@ async def test_what_is_known_comes_first_even_if_it_is_nothing(replica: Bench) -
 async def test_a_grant_that_goes_and_comes_back_is_seen_within_a_second_of_the_call_that_met_it(
     replica: Bench,
 ) -> None:
-    watcher = Watcher(replica)
+    watcher = watch(replica)
     await sign(replica)
     await watcher.until(PASSED)
     grants(replica, frozenset({"GetPublicKey"}))
@@ -88,7 +88,7 @@ async def test_a_grant_that_goes_and_comes_back_is_seen_within_a_second_of_the_c
 
 async def test_a_public_key_that_is_denied_is_a_failure_too(replica: Bench) -> None:
     grants(replica, frozenset())
-    watcher = Watcher(replica)
+    watcher = watch(replica)
     assert await refused(replica) is Reason.KeyAccessDenied
     assert "kms:GetPublicKey" in (await watcher.until(FAILED)).message
 
@@ -96,57 +96,57 @@ async def test_a_public_key_that_is_denied_is_a_failure_too(replica: Bench) -> N
 async def test_another_public_key_than_the_certificates_is_a_failure(replica: Bench) -> None:
     stored = replica.kms.keys.find(replica.entry.key.handle.arn)
     stored.material = replica.kms.keys.create("ECC_NIST_P256").material
-    watcher = Watcher(replica)
+    watcher = watch(replica)
     assert await refused(replica) is Reason.CertificateMismatch
     assert (await watcher.until(FAILED)).reason == "CertificateMismatch"
 
 
 async def test_a_signature_that_does_not_verify_is_a_failure(replica: Bench) -> None:
     replica.kms.forge = lambda answer: replace(answer, signature=b"\x01" * 64)
-    watcher = Watcher(replica)
+    watcher = watch(replica)
     assert await refused(replica) is Reason.KmsAnswerInvalid
     assert (await watcher.until(FAILED)).reason == "KmsAnswerInvalid"
 
 
 async def test_a_key_of_which_nothing_good_was_heard_is_unknown_while_kms_is_away(replica: Bench) -> None:
     replica.kms.failure = KmsError(Reason.KmsUnavailable, "out")
-    watcher = Watcher(replica)
+    watcher = watch(replica)
     assert await refused(replica) is Reason.KmsUnavailable
     assert (await watcher.until(UNKNOWN)).reason == "KmsUnavailable"
 
 
 async def test_a_key_that_is_gone_is_said_to_be(replica: Bench) -> None:
-    watcher = Watcher(replica)
+    watcher = watch(replica)
     await sign(replica)
     await watcher.until(PASSED)
     replica.apply(recipe_document())
     await watcher.until(GONE)
-    assert list((await Watcher(replica).next()).keys) == []
+    assert list((await watch(replica).next()).keys) == []
 
 
 async def test_without_a_cluster_callers_watch_the_keys_of_their_own_namespace(replica: Bench) -> None:
     await sign(replica)
-    mine = Watcher(replica)
+    mine = watch(replica)
     replica.call_as(ServiceAccount("vault", "job"))
-    foreign = Watcher(replica)
+    foreign = watch(replica)
     assert (len((await mine.next()).keys), len((await foreign.next()).keys)) == (1, 0)
 
 
 @pytest.mark.parametrize(("token", "reason"), [("", Reason.TokenMissing), ("garbage", Reason.TokenInvalid)])
 async def test_who_has_no_good_token_watches_nothing(replica: Bench, token: str, reason: Reason) -> None:
     replica.token = token
-    assert (await refusal_of(Watcher(replica).next())).reason is reason
+    assert (await refusal_of(watch(replica).next())).reason is reason
 
 
 async def test_a_watch_ends_with_its_token(replica: Bench) -> None:
     replica.call_as(ServiceAccount("media", "job"), lifetime=timedelta(seconds=2))
-    watcher = Watcher(replica)
+    watcher = watch(replica)
     await watcher.next()
     assert (await refusal_of(watcher.next())).reason is Reason.TokenExpired
 
 
 async def test_a_watch_ends_when_the_signer_does_and_says_that_another_answers(replica: Bench) -> None:
-    watcher = Watcher(replica)
+    watcher = watch(replica)
     await watcher.next()
     stopping = asyncio.ensure_future(replica.server.stop(DEADLINE))
     told = await refusal_of(watcher.next())
@@ -156,34 +156,34 @@ async def test_a_watch_ends_when_the_signer_does_and_says_that_another_answers(r
 
 async def test_watchers_that_take_nothing_hold_up_neither_signing_nor_others(bench: Bench) -> None:
     async with replica_of(bench, answer_seconds=0.2) as replica, AsyncExitStack() as stack:
-        silent = [Watcher(replica) for _ in range(4)]
+        silent = [watch(replica) for _ in range(4)]
         stack.callback(lambda: [watcher.call.cancel() for watcher in silent])
         for watcher in silent:
             await watcher.next()
-        assert (await refusal_of(Watcher(replica).next())).reason is Reason.CallerLimited
+        assert (await refusal_of(watch(replica).next())).reason is Reason.CallerLimited
         replica.call_as(ServiceAccount("media", "other"))
-        other = Watcher(replica)
+        other = watch(replica)
         await sign(replica)
         assert (await other.until(PASSED)).reason == ""
 
 
 async def test_callers_without_a_watch_get_one_however_many_there_are(bench: Bench) -> None:
     async with replica_of(bench, watches=2) as replica:
-        first, second = Watcher(replica), Watcher(replica)
+        first, second = watch(replica), watch(replica)
         await first.next()
         await second.next()
-        assert (await refusal_of(Watcher(replica).next())).reason is Reason.CallerLimited
+        assert (await refusal_of(watch(replica).next())).reason is Reason.CallerLimited
         replica.call_as(ServiceAccount("media", "other"))
-        assert (await Watcher(replica).next()).snapshot
+        assert (await watch(replica).next()).snapshot
 
 
 async def test_a_watch_that_was_left_makes_room(bench: Bench) -> None:
     async with replica_of(bench, watches_per_caller=1) as replica:
-        watcher = Watcher(replica)
+        watcher = watch(replica)
         await watcher.next()
         watcher.call.cancel()
         await replica.edge.idle()
-        assert (await Watcher(replica).next()).snapshot
+        assert (await watch(replica).next()).snapshot
 
 
 async def test_what_is_known_of_many_keys_comes_in_parts(replica: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -198,7 +198,7 @@ async def test_what_is_known_of_many_keys_comes_in_parts(replica: Bench, monkeyp
     request = replica.request(recipe="other")
     request.expected_recipe_hash = hash_of(replica, "other")
     await refusal_of(replica.sign(request))
-    watcher = Watcher(replica)
+    watcher = watch(replica)
     parts = [await watcher.next() for _ in range(2)]
     assert [(part.snapshot, [health.name for health in part.keys]) for part in parts] == [
         (True, ["brand"]),
@@ -208,7 +208,7 @@ async def test_what_is_known_of_many_keys_comes_in_parts(replica: Bench, monkeyp
 
 async def test_a_refused_watch_is_recorded(replica: Bench) -> None:
     async with replica_of(replica, "two", watches_per_caller=0) as other:
-        assert (await refusal_of(Watcher(other).next())).reason is Reason.CallerLimited
+        assert (await refusal_of(watch(other).next())).reason is Reason.CallerLimited
         (record,) = await other.records(Kind.REFUSAL)
     assert record.reason == "CallerLimited"
 

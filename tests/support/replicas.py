@@ -47,9 +47,8 @@ async def replica_of(
 class Watcher:
     """Who watches keys' health, and what it knows by now."""
 
-    def __init__(self, bench: Bench) -> None:
-        stub: rpc.KeyProbeAsyncStub = bench.probe
-        self.call = stub.WatchHealth(pb.WatchHealthRequest(), metadata=bench.metadata, timeout=DEADLINE)
+    def __init__(self, stub: "rpc.KeyProbeAsyncStub", metadata: tuple[tuple[str, str], ...]) -> None:
+        self.call = stub.WatchHealth(pb.WatchHealthRequest(), metadata=metadata, timeout=DEADLINE)
         self.keys: dict[str, pb.KeyHealth] = {}
         self.messages: list[pb.WatchHealthResponse] = []
 
@@ -69,3 +68,8 @@ class Watcher:
         while key not in self.keys or self.keys[key].outcome != outcome:
             await self.next()
         return self.keys[key]
+
+
+def watch(bench: Bench) -> Watcher:
+    """Watch as whoever the bench calls as."""
+    return Watcher(bench.probe, bench.metadata)
