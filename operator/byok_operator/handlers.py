@@ -6,10 +6,11 @@ lists of its own, so nothing that kopf misses is lost for longer than a minute.
 """
 
 import asyncio
+import itertools
 import logging
 import random
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import kopf
@@ -45,6 +46,8 @@ class KopfThread:
         """Begin to watch."""
         # That signals are left to the main thread is as it should be; kopf warns of it each time.
         logging.getLogger("kopf._core.reactor.running").setLevel(logging.ERROR)
+        for name in ("kopf._core.reactor.observation", "kopf._cogs.clients.watching"):
+            logging.getLogger(name).addFilter(_is_news)
         self._thread.start()
 
     async def stop(self) -> None:
@@ -74,6 +77,11 @@ class KopfThread:
                 await _wait(self._stop, _RESTART_SECONDS * (0.5 + random.random() / 2))  # noqa: S311 - jitter
         # aiohttp closes TLS connections a moment after it was told to (aiohttp, "Graceful Shutdown").
         await asyncio.sleep(_CLOSING_SECONDS)
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    # It tells of each attempt while the API server is away, which the Lease and the lists have told already.
+    return not str(record.msg).startswith("Request attempt ")
 
 
 async def _wait(event: asyncio.Event, seconds: float) -> None:
@@ -109,7 +117,7 @@ def settings() -> kopf.OperatorSettings:
     chosen.posting.enabled = False
     chosen.process.ultimate_exiting_timeout = None
     chosen.execution.default_backoff = _RESTART_SECONDS
-    chosen.networking.error_backoffs = (0.2, 0.5, 1, _RESTART_SECONDS)
+    chosen.networking.error_backoffs = _ForEver()
     chosen.networking.connect_timeout = 5.0
     chosen.networking.request_timeout = 30.0
     chosen.queueing.error_delays = (0.2, 0.5, 1, _RESTART_SECONDS)
@@ -118,6 +126,14 @@ def settings() -> kopf.OperatorSettings:
     chosen.watching.chunk_size = 500
     chosen.persistence.diffbase_storage = _NoEssence()
     return chosen
+
+
+class _ForEver:
+    """Seconds between attempts, without end: when kopf gives up it ends, and takes seconds for that."""
+
+    def __iter__(self) -> Iterator[float]:
+        yield from (0.2, 0.5, 1.0)
+        yield from itertools.repeat(_RESTART_SECONDS)
 
 
 class _NoEssence(kopf.DiffBaseStorage):

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Protocol
 
-from byok_api.conditions import ByokKeyConditionType, Condition
+from byok_api.conditions import ByokKeyConditionType, Condition, ConditionStatus
 from byok_api.inventory import KEY, Inventory
 from byok_api.key_rules import KeyStanding
 from byok_api.objects import Identity
@@ -16,7 +16,7 @@ from byok_operator.key_plan import KeyPlan, plan_key
 from byok_operator.means import Means
 from byok_operator.metrics import Metrics
 from byok_operator.observations import KeyObservation, Probe, ProbeFailure, ReplicaHealth
-from byok_operator.probing import Prober, ProbeRequest
+from byok_operator.probing import FLOW_SECONDS, Prober, ProbeRequest
 from byok_operator.schedule import (
     Occasion,
     Timetable,
@@ -34,7 +34,7 @@ from byok_operator.transitions import by_type
 PATIENCE_WITH_PROBE = 2.0
 """Seconds that a status waits for a probe under way which will say more: so it is written once and not twice."""
 PATIENCE_WITH_TURN = 120.0
-"""Seconds that it waits for the probe's turn, where thousands of keys are new at once."""
+"""Seconds that it waits for the probe's turn, where thousands of keys are new at once and signers answer."""
 
 
 class Signers(Protocol):
@@ -118,10 +118,12 @@ class Keys:
         if due is not None and due <= now:
             self._have_probed(desk, observed, now)
         plan = plan_key(observed, now)
-        patience = self._patience(name) if plan.is_provisional else 0.0
+        ready = by_type(plan.status.conditions)[ByokKeyConditionType.READY]
+        is_open = ready.status is ConditionStatus.UNKNOWN
+        patience = self._patience(name, is_open=is_open) if plan.is_provisional else 0.0
         if patience > 0:
-            return KeyLook(None, patience)
-        self._ready[name] = by_type(plan.status.conditions)[ByokKeyConditionType.READY]
+            return KeyLook(None, min(patience, FLOW_SECONDS))
+        self._ready[name] = ready
         moments = [due if due is not None and due > now else None, look_again_at(observed, now)]
         later = min((moment for moment in moments if moment is not None), default=None)
         again_in = _seconds(later - now) if later is not None else None
@@ -200,13 +202,16 @@ class Keys:
         if self._prober.request(request):
             desk.asked = occasion_of(observed, now)
 
-    def _patience(self, name: ObjectName) -> float:
+    def _patience(self, name: ObjectName, *, is_open: bool) -> float:
+        """Give the seconds to wait for a key's probe; `is_open`: nothing that matters is decided without it."""
         waiting = self._prober.waiting(name)
         if waiting is None:
             return 0.0
-        if waiting.started_at is None:
-            return waiting.wanted_at + PATIENCE_WITH_TURN - self._means.seconds()
-        return waiting.started_at + PATIENCE_WITH_PROBE - self._means.seconds()
+        if waiting.started_at is None and is_open and self._prober.is_flowing:
+            until = waiting.wanted_at + PATIENCE_WITH_TURN
+        else:
+            until = (waiting.started_at if is_open and waiting.started_at else waiting.wanted_at) + PATIENCE_WITH_PROBE
+        return until - self._means.seconds()
 
 
 def _seconds(wait: timedelta) -> float:

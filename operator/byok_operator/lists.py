@@ -23,6 +23,7 @@ RESOURCES: Final[Mapping[Kind, Resource]] = {
     "ByokKey": BYOK_KEYS,
     "SigningRecipe": SIGNING_RECIPES,
 }
+_FIRST = 10.0
 _PERIOD = 60.0
 _RETRY_SECONDS = 2.0
 
@@ -51,10 +52,12 @@ class Lists:
                 await asyncio.sleep(_RETRY_SECONDS * (0.5 + self._random() / 2))
 
     async def run(self) -> None:
-        """List all kinds each minute, after `fill`."""
+        """List all kinds each minute, after `fill`; soon for the first time, since watches may begin after that."""
+        period = _FIRST
         while True:
-            await asyncio.sleep(_PERIOD * (0.9 + self._random() / 5))
+            await asyncio.sleep(period * (0.9 + self._random() / 5))
             await self.fill_again()
+            period = _PERIOD
 
     async def fill_again(self) -> None:
         """List all kinds once; what cannot be listed stays as it is known."""

@@ -11,6 +11,8 @@ from byok_api.references import ObjectName
 from byok_operator.observations import Probe, ProbeFailure
 
 _LOG = logging.getLogger(__name__)
+FLOW_SECONDS = 5.0
+"""Without an answer for so long, while some are wanted, probes do not flow."""
 
 
 @dataclass(frozen=True)
@@ -52,10 +54,16 @@ class Prober:
         self._turns: asyncio.Queue[ObjectName] = asyncio.Queue()
         self._wanted: dict[ObjectName, ProbeRequest] = {}
         self._waiting: dict[ObjectName, Waiting] = {}
+        self._flowed_at = clock()
 
     def waiting(self, name: ObjectName) -> Waiting | None:
         """Say since when a key's probe is wanted or under way; None if it is neither."""
         return self._waiting.get(name)
+
+    @property
+    def is_flowing(self) -> bool:
+        """Whether signers answer one probe after the other, so that turns come soon."""
+        return self._clock() - self._flowed_at < FLOW_SECONDS
 
     def request(self, request: ProbeRequest) -> bool:
         """Have a key probed in its turn; False if it is being probed just now, and left alone until that is over."""
@@ -64,6 +72,8 @@ class Prober:
             return False
         self._wanted[name] = request
         if name not in self._waiting:
+            if not self._waiting:
+                self._flowed_at = self._clock()
             self._waiting[name] = Waiting(self._clock(), None)
             self._turns.put_nowait(name)
         return True
@@ -89,6 +99,8 @@ class Prober:
         except Exception:  # noqa: BLE001 - a bug that one key brings out must not end the probes of all others
             _LOG.exception("a probe broke off", extra={"key": str(request.name)})
             result = ProbeFailure(asked_at, Reason.Internal.name, "the operator could not make the probe; see its logs")
+        if isinstance(result, Probe):
+            self._flowed_at = self._clock()
         self._observe(result.reason if isinstance(result, ProbeFailure) else "ok", self._clock() - began)
         del self._waiting[request.name]
         self._found(request, result)

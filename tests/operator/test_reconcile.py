@@ -95,7 +95,7 @@ async def test_a_replicas_word_reaches_key_and_recipes_without_waiting_for_a_pro
     operator.signers.answer = answering(sign=DENIED)
     name = operator.signers.requests[0].name
     operator.signers.health[name] = [health(Outcome.FAILED, datetime.now(UTC))]
-    operator.queue.add_all([("ByokKey", name)])
+    operator.wake_key()
     await operator.settled()
     assert operator.says("SigningRecipe", "media/photo") == "False/KeyAccessDenied"
 
@@ -162,11 +162,11 @@ async def test_a_signer_that_is_away_leaves_a_ready_key_ready_until_it_is_stale(
     await _key_and_recipe(operator)
     operator.signers.answer = lambda _: ProbeFailure(operator.now(), "SignerUnreachable", "no signer answers")
     operator.late = 20 * 60
-    operator.queue.add_all([("ByokKey", operator.signers.requests[0].name)])
+    operator.wake_key()
     await operator.settled()
     assert operator.says("ByokKey", "media/key") == "True/LastVerified"
     operator.late = 26 * 3600
-    operator.queue.add_all([("ByokKey", operator.signers.requests[0].name)])
+    operator.wake_key()
     await operator.settled()
     assert operator.says("ByokKey", "media/key").startswith("Unknown/")
     assert operator.says("SigningRecipe", "media/photo").startswith("Unknown/")
@@ -192,7 +192,7 @@ async def test_what_others_added_to_a_status_is_not_fought_over(operator: Operat
     await operator.settled()
     before = len(operator.writes())
     for _ in range(3):
-        operator.queue.add_all([("ByokKey", operator.signers.requests[0].name)])
+        operator.wake_key()
         await operator.settled()
     assert len(operator.writes()) == before
 
@@ -298,7 +298,7 @@ async def test_recipes_are_counted_at_most_every_half_minute(operator: Operator)
     await operator.settled()
     assert operator.status("ByokKey", "media/key")["recipes"] in (1, 2)
     operator.late = 31
-    operator.queue.add_all([("ByokKey", operator.signers.requests[0].name)])
+    operator.wake_key()
     await operator.settled()
     assert operator.status("ByokKey", "media/key")["recipes"] == 2
 
@@ -313,3 +313,30 @@ async def test_a_field_that_this_version_does_not_know_hides_nothing_of_the_stat
     await operator.settled()
     assert operator.status("ByokKey", "media/key")["recipes"] == 1
     assert operator.status("ByokKey", "media/key")["conditions"] == before
+
+
+async def test_what_an_owner_decides_does_not_wait_for_signers_that_hang(operator: Operator) -> None:
+    await _key_and_recipe(operator)
+    operator.signers.gate.clear()
+    operator.apply("ByokKey", "media/key", key_spec(state="Deactivated"))
+    await until(lambda: len(operator.signers.requests) == 2)
+    assert operator.says("ByokKey", "media/key") == "True/Verified"
+    operator.late = 2.5
+    operator.wake_key()
+    await operator.settled()
+    assert operator.says("ByokKey", "media/key") == "False/KeyDeactivated"
+
+
+async def test_keys_whose_turn_does_not_come_are_written_without_their_probe(
+    server: FakeApiServer, tmp_path: Path
+) -> None:
+    for number in range(8):
+        arn = f"arn:aws:kms:eu-central-1:111122223333:key/k{number}"
+        server.put(COLLECTIONS["ByokKey"], manifest("ByokKey", f"media/k{number}", key_spec(aws={"keyArn": arn})))
+    async with operator_on(server, tmp_path) as operator:
+        operator.signers.gate.clear()
+        await until(lambda: len(operator.signers.requests) == 4)
+        operator.late = 5.5
+        operator.queue.add_all(operator.store.identities())
+        await operator.settled()
+        assert {operator.says("ByokKey", f"media/k{number}") for number in range(8)} == {"Unknown/Validating"}

@@ -91,7 +91,9 @@ class Operator:
 
     def apply(self, kind: Kind, name: str, spec: Json, **metadata: Any) -> Json:  # noqa: ANN401 - any metadata
         """Have a user apply an object, and the operator hear of it."""
-        stored = self.server.put(COLLECTIONS[kind], manifest(kind, name, spec, **metadata))
+        before = self.server.objects[COLLECTIONS[kind]].get(_parts(name), {})
+        kept = {"status": before["status"]} if "status" in before else {}
+        stored = self.server.put(COLLECTIONS[kind], manifest(kind, name, spec, **metadata) | kept)
         self.store.changed(kind, "MODIFIED", stored)
         return stored
 
@@ -116,6 +118,10 @@ class Operator:
     def writes(self) -> list[str]:
         """List the paths of all statuses that were written."""
         return [path.partition("?")[0] for method, path in self.server.requests if method == "PATCH"]
+
+    def wake_key(self) -> None:
+        """Have the key looked at that was probed first."""
+        self.queue.add((KEY, self.signers.requests[0].name))
 
     async def settled(self) -> None:
         """Wait until nothing is due any more, nothing under way, and no probe awaited."""
