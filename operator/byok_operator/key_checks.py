@@ -316,6 +316,12 @@ def last_proof_stands(facts: Facts, leaves: Leaves) -> Verdict | None:
     )
 
 
+def stays_stale(facts: Facts, _leaves: Leaves) -> Verdict | None:
+    """Say so until there is another proof."""
+    ready = before_of(facts.observed, Type.READY)
+    return repeated(ready) if ready is not None and ready.reason == ConditionReason.STALE else None
+
+
 def nothing_was_heard_since(facts: Facts, _leaves: Leaves) -> Verdict | None:
     """Say after a restart what was said before it."""
     ready = before_of(facts.observed, Type.READY)
@@ -338,6 +344,7 @@ READY_CHECKS: tuple[ReadyCheck, ...] = (
     last_proof_must_be_fresh,
     all_gates_are_true,
     last_proof_stands,
+    stays_stale,
     nothing_was_heard_since,
     proof_is_missing,
 )
