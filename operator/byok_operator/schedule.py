@@ -68,7 +68,10 @@ def begin(observed: KeyObservation, now: datetime, chance: float) -> Timetable:
     if ready is None or is_reverify_due(observed):
         due = now
     elif ready.status is ConditionStatus.TRUE:
-        due = now + chance * interval_of(observed)
+        # After a long absence the proof may be old: better to have another than to write that there is none.
+        proven = verified_at(observed, now) or now
+        last_moment = max(now, proven + _WITHIN_STALE * duration(stale_after_of(observed)))
+        due = min(now + chance * interval_of(observed), last_moment)
     else:
         due = now + chance * FIRST_RETRY
     return Timetable(occasion_of(observed, now), due)

@@ -63,6 +63,14 @@ def test_after_a_restart_healthy_keys_are_spread_over_the_interval(chance: float
     assert begin(ready_since_an_hour(probe=None), NOW, chance).due - NOW == due
 
 
+def test_after_a_long_absence_no_proof_grows_stale_before_its_turn() -> None:
+    kept = ready_since_an_hour(probe=None)
+    assert begin(kept, NOW + timedelta(days=3), 1.0).due == NOW + timedelta(days=3)
+    slow = certified_key(verification={"interval": "20h", "staleAfter": "20h"})
+    kept = replace(planned(observed(slow, probe=probe())), probe=None)
+    assert begin(kept, NOW + timedelta(hours=10), 1.0).due == NOW + timedelta(hours=18)
+
+
 def test_after_a_restart_others_come_first() -> None:
     kept = replace(planned(observed(probe=probe(sign=DENIED))), probe=None)
     assert begin(kept, NOW, 1.0).due - NOW == 30 * SECOND
