@@ -10,12 +10,14 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.live import Live, living
 from tests.testenv.binaries import Binaries, control_plane_binaries, say_on_stderr
 from tests.testenv.control_plane import ControlPlane, running_control_plane
 from tests.testenv.installed import Installation, install, shipped_presets
 from tests.testenv.kubectl import Kubectl
 from tests.testenv.modules import TestenvError
 from tests.testenv.processes import Processes
+from tests.testenv.system import Cluster, running_cluster
 
 _HERE = Path(__file__).parent
 
@@ -67,3 +69,17 @@ def namespace(control_plane: ControlPlane) -> Iterator[str]:
     control_plane.api.request("POST", "/api/v1/namespaces", body)
     yield name
     control_plane.api.request("DELETE", f"/api/v1/namespaces/{name}")
+
+
+@pytest.fixture(scope="session")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """The whole system on a control plane of its own, as `make cluster` starts it."""
+    with running_cluster(tmp_path_factory.mktemp("cluster"), say_on_stderr) as running:
+        yield running
+
+
+@pytest.fixture
+def live(cluster: Cluster) -> Iterator[Live]:
+    """That system, and an administrator's connection to it."""
+    with living(cluster) as connected:
+        yield connected

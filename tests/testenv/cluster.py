@@ -57,6 +57,8 @@ def _tell(cluster: Cluster) -> None:
     typer.echo("\nPaste this into another shell:\n")
     for name, value in cluster.exports.items():
         typer.echo(f"export {name}={shlex.quote(value)}")
+    folders = ":".join(shlex.quote(str(folder)) for folder in cluster.programs)
+    typer.echo(f"export PATH={folders}:$PATH")
     typer.echo("\nThen try:\n")
     for command in (
         f"kubectl apply -f {cluster.manifests}",

@@ -73,13 +73,16 @@ class Cluster:
         return self.folder / "client" / "owner-token"
 
     @property
+    def programs(self) -> tuple[Path, Path]:
+        """Folders to put on the PATH: of kubectl, and of byokctl."""
+        return self.plane.binaries.kubectl.parent, Path(sys.executable).parent
+
+    @property
     def exports(self) -> dict[str, str]:
         """Environment variables by which kubectl, byokctl, the SDK and boto3 find their way."""
         access = self.around.owner.access
-        programs = (str(self.plane.binaries.kubectl.parent), str(Path(sys.executable).parent))
         return {
             **self.plane.kubectl.environ,
-            "PATH": os.pathsep.join((*programs, os.environ.get("PATH", os.defpath))),
             "BYOK_SIGNER_ADDRESS": self.client.address,
             "BYOK_SIGNER_CA_FILE": str(self.client.ca_file),
             "BYOK_SIGNER_TOKEN_FILE": str(self.client.token_file),
@@ -103,10 +106,15 @@ def running_cluster(folder: Path, say: Say) -> Iterator[Cluster]:
         starting = Starting.begin(folder, processes)
         with running_control_plane(folder / "control-plane", binaries, processes) as plane:
             cluster = _set_up(folder, plane, starting, processes, say=say)
-            with kept(plane, cluster.operator, say):
-                cluster.signer.wait_until_ready()
-                cluster.operator.wait_until_ready()
-                yield cluster
+            try:
+                with kept(plane, cluster.operator, say):
+                    cluster.signer.wait_until_ready()
+                    cluster.operator.wait_until_ready()
+                    yield cluster
+            finally:
+                # Before the control plane, whose end they would only log.
+                cluster.operator.stop()
+                cluster.signer.stop()
 
 
 def _set_up(folder: Path, plane: ControlPlane, starting: Starting, processes: Processes, *, say: Say) -> Cluster:
