@@ -97,7 +97,7 @@ def registry(source: str, hear: Hear) -> kopf.OperatorRegistry:
 
     @kopf.on.login(registry=handlers, backoff=_RESTART_SECONDS)
     async def log_in(**_: Any) -> kopf.ConnectionInfo:  # noqa: ANN401 - kopf passes what it likes
-        return await _connection(source)
+        return await connection(source)
 
     def hand_on(resource: Resource, kind: Kind) -> None:
         @kopf.on.event(resource.group, resource.version, resource.plural, registry=handlers, id=kind)
@@ -151,7 +151,7 @@ class _NoEssence(kopf.DiffBaseStorage):
         """Write no annotation."""
 
 
-async def _connection(source: str) -> kopf.ConnectionInfo:
+async def connection(source: str) -> kopf.ConnectionInfo:
     """Read what kopf needs to connect, as `byok_service.kubernetes` reads it; called again after each 401."""
     found = Configuration()
     if source == IN_CLUSTER:
