@@ -42,7 +42,7 @@ _MESSAGES_AHEAD = 2
 
 
 @dataclass
-class _Tally:
+class Tally:
     """What was done so far."""
 
     latencies: list[float] = field(default_factory=list)
@@ -70,7 +70,7 @@ async def _channels(target: Target, count: int) -> AsyncIterator[Sequence[grpc.a
         ]
 
 
-def _caller(target: Target, channel: grpc.aio.Channel, tally: _Tally) -> Callable[[float], Awaitable[bool]]:
+def _caller(target: Target, channel: grpc.aio.Channel, tally: Tally) -> Callable[[float], Awaitable[bool]]:
     method: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(_SIGN_CLAIM)
     metadata, claims = (("authorization", f"Bearer {target.token}"),), target.claims
 
@@ -90,7 +90,7 @@ def calls_in_turn(target: Target, *, at_once: int, warm_up: float, seconds: floa
     """Have `at_once` callers each make one call after the other."""
 
     async def run() -> Run:
-        tally = _Tally()
+        tally = Tally()
         async with _channels(target, min(at_once, _CONNECTIONS)) as channels:
             await asyncio.gather(*(channel.channel_ready() for channel in channels))
             callers = [_caller(target, channels[number % len(channels)], tally) for number in range(at_once)]
@@ -111,7 +111,7 @@ def first_calls(target: Target, count: int) -> list[float]:
     """Make calls on a connection that is open already, and tell how long each took."""
 
     async def run() -> list[float]:
-        tally = _Tally()
+        tally = Tally()
         async with _channels(target, 1) as (channel,):
             await channel.channel_ready()
             for _ in range(count):
@@ -145,7 +145,7 @@ class _Schedule:
         self._rate = rate
         self._answered = 0
         self._under_way = set[asyncio.Task[None]]()
-        self._warming, self._tally = _Tally(), _Tally()
+        self._warming, self._tally = Tally(), Tally()
         self._callers = [
             (_caller(target, channel, self._warming), _caller(target, channel, self._tally)) for channel in channels
         ]
@@ -189,10 +189,10 @@ def streams(target: Target, *, at_once: int, warm_up: float, seconds: float) -> 
     """Have `at_once` streams each send the next message of 64 claims when one of those ahead is answered."""
 
     async def run() -> Run:
-        tally = _Tally()
+        tally = Tally()
         async with _channels(target, at_once) as channels:
             await asyncio.gather(*(channel.channel_ready() for channel in channels))
-            tasks = [asyncio.create_task(_stream(target, channel, tally)) for channel in channels]
+            tasks = [asyncio.create_task(stream(target, channel, tally)) for channel in channels]
             done = await tally.window(target, warm_up=warm_up, seconds=seconds)
             await _cancel(tasks)
         return done
@@ -200,20 +200,21 @@ def streams(target: Target, *, at_once: int, warm_up: float, seconds: float) -> 
     return asyncio.run(run())
 
 
-async def _stream(target: Target, channel: grpc.aio.Channel, tally: _Tally) -> None:
+async def stream(target: Target, channel: grpc.aio.Channel, tally: Tally) -> None:
+    """Keep messages under way on a stream until it ends, which is a failure."""
     method: grpc.aio.StreamStreamMultiCallable[bytes, bytes] = channel.stream_stream(_SIGN_CLAIMS)
-    stream = method(metadata=(("authorization", f"Bearer {target.token}"),))
+    opened = method(metadata=(("authorization", f"Bearer {target.token}"),))
     sent: dict[int, tuple[float, int]] = {}
 
     async def send(number: int) -> None:
         message = target.claims.message(number * ITEMS, ITEMS)
         sent[number] = time.perf_counter(), ITEMS
-        await stream.write(message)
+        await opened.write(message)
 
     for number in range(_MESSAGES_AHEAD):
         await send(number)
     following = _MESSAGES_AHEAD
-    while isinstance(data := await stream.read(), bytes):
+    while isinstance(data := await opened.read(), bytes):
         now = time.perf_counter()
         for result in pb.SignClaimsResponse.FromString(data).results:
             number = int(result.id, 16) // ITEMS
@@ -227,7 +228,7 @@ async def _stream(target: Target, channel: grpc.aio.Channel, tally: _Tally) -> N
                 del sent[number]
                 await send(following)
                 following += 1
-    tally.failures[f"stream: {(await stream.code()).name}: {await stream.details()}"[:120]] += 1
+    tally.failures[f"stream: {(await opened.code()).name}: {await opened.details()}"[:120]] += 1
 
 
 async def _cancel(tasks: Sequence["asyncio.Task[None]"]) -> None:
@@ -249,7 +250,7 @@ def kms_in_turn(kms: KmsTarget, *, at_once: int, warm_up: float, seconds: float)
     headers = render_headers({"Host": "127.0.0.1", "X-Amz-Target": "TrentService.Sign", "Authorization": "a" * 1200})
 
     async def run() -> Run:
-        tally, transport = _Tally(), Transport(Path(kms.ca_file))
+        tally, transport = Tally(), Transport(Path(kms.ca_file))
 
         async def again_and_again() -> None:
             while True:

@@ -96,6 +96,11 @@ def at_most(text: str, value: float, bound: float, *, unit: str, scale: float | 
     )
 
 
+def none(text: str, count: int) -> Aim:
+    """Judge what should not happen."""
+    return Aim(text, f"{count:,}", count == 0, "" if count == 0 else f"{count:,}")
+
+
 def _rounded(value: float) -> str:
     """Write three digits or more."""
     digits = 0 if abs(value) >= 100 else 1 if abs(value) >= 10 else 2  # noqa: PLR2004 - by powers of ten
@@ -125,14 +130,27 @@ def page(head: Iterable[str], sections: Mapping[str, Section]) -> str:
     lines = ["# Benchmarks", "", *head, "", "## The aims and what became of them", "", *_table(*_aims(aims)), ""]
     lines += [written["aims"], ""]
     for name, section in sections.items():
-        lines += [f"## {section.title}", "", section.text, ""]
-        for table in section.tables:
-            lines += [*([f"**{table.title}**", ""] if table.title else []), *_table(table), ""]
+        lines += _written(section)
         for plot in section.plots:
             lines += [f"![{plot.caption}](benchmarks/{plot.name}.svg)", ""]
         if name in written:
             lines += [written[name], ""]
     return "\n".join(lines).rstrip() + "\n"
+
+
+def page_of_one(head: Iterable[str], section: Section) -> str:
+    """Write a page with nothing but a section and its aims."""
+    lines = ["# Benchmarks of the operator", "", *head, "", *_written(section)]
+    for table in _aims(section.aims):
+        lines += ["## The aims and what became of them", "", *_table(table), ""]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def _written(section: Section) -> list[str]:
+    lines = [f"## {section.title}", "", section.text, ""]
+    for table in section.tables:
+        lines += [*([f"**{table.title}**", ""] if table.title else []), *_table(table), ""]
+    return lines
 
 
 def _aims(aims: Sequence[Aim]) -> list[Table]:

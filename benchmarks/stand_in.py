@@ -13,9 +13,9 @@ import multiprocessing
 import ssl
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -62,13 +62,15 @@ class Files:
     private_key: Path
     signing_key: bytes
     """PEM."""
+    others: Mapping[str, bytes] = field(default_factory=dict)
+    """PEM of the keys behind these ARNs; any other names the signing key."""
 
 
 class _Kms:
     """The state that all connections share."""
 
-    def __init__(self, key: SoftwareKey) -> None:
-        self.key = key
+    def __init__(self, key: SoftwareKey, others: Mapping[str, SoftwareKey]) -> None:
+        self._key, self._others = key, others
         self.conduct = Conduct()
         self.counts = Counts()
         self._signed_at: deque[float] = deque()
@@ -80,30 +82,21 @@ class _Kms:
         if body.startswith(b"Action="):
             return _response(b"200 OK", _IDENTITY, b"text/xml")
         fields = json.loads(body)
+        key = self._others.get(fields["KeyId"], self._key)
         if b".GetPublicKey\r\n" in head:
-            return self._public_key(fields)
+            return _public_key(key, fields)
+        if b".Sign\r\n" not in head:
+            return _refused("AccessDeniedException")
+        if fields.get("DryRun"):
+            return _refused("DryRunOperationException")
         if not self._grant():
             self.counts = replace(self.counts, throttled=self.counts.throttled + 1)
-            error = {
-                "__type": "ThrottlingException",
-                "message": "You have exceeded the rate at which you may call KMS.",
-            }
-            return _response(b"400 Bad Request", json.dumps(error).encode())
+            return _refused("ThrottlingException")
         self.counts = replace(self.counts, signed=self.counts.signed + 1)
         message, algorithm = base64.b64decode(fields["Message"]), fields["SigningAlgorithm"]
-        signature = base64.b64encode(self.key.sign(algorithm, message, fields["MessageType"])).decode()
+        signature = base64.b64encode(key.sign(algorithm, message, fields["MessageType"])).decode()
         answer = f'{{"KeyId":"{fields["KeyId"]}","Signature":"{signature}","SigningAlgorithm":"{algorithm}"}}'
         return _response(b"200 OK", answer.encode())
-
-    def _public_key(self, fields: dict[str, str]) -> bytes:
-        answer = {
-            "KeyId": fields["KeyId"],
-            "PublicKey": base64.b64encode(self.key.spki).decode(),
-            "KeySpec": self.key.spec,
-            "KeyUsage": "SIGN_VERIFY",
-            "SigningAlgorithms": list(self.key.algorithms),
-        }
-        return _response(b"200 OK", json.dumps(answer).encode())
 
     def _grant(self) -> bool:
         quota = self.conduct.quota
@@ -147,6 +140,21 @@ class _Connection(asyncio.Protocol):
     def _write(self, answer: bytes) -> None:
         if not self._transport.is_closing():
             self._transport.write(answer)
+
+
+def _public_key(key: SoftwareKey, fields: Mapping[str, str]) -> bytes:
+    answer = {
+        "KeyId": fields["KeyId"],
+        "PublicKey": base64.b64encode(key.spki).decode(),
+        "KeySpec": key.spec,
+        "KeyUsage": "SIGN_VERIFY",
+        "SigningAlgorithms": list(key.algorithms),
+    }
+    return _response(b"200 OK", json.dumps(answer).encode())
+
+
+def _refused(code: str) -> bytes:
+    return _response(b"400 Bad Request", json.dumps({"__type": code, "message": "as the stand-in does"}).encode())
 
 
 def _response(status: bytes, body: bytes, media_type: bytes = b"application/x-amz-json-1.1") -> bytes:
@@ -209,10 +217,7 @@ def stand_in(files: Files) -> Iterator[StandIn]:
 
 
 def _serve(files: Files, pipe: Connection) -> None:
-    private_key = load_pem_private_key(files.signing_key, None)
-    if not isinstance(private_key, ec.EllipticCurvePrivateKey):
-        raise TypeError("an EC key was expected")
-    kms = _Kms(SoftwareKey("ECC_NIST_P256", private_key))
+    kms = _Kms(_software_key(files.signing_key), {arn: _software_key(pem) for arn, pem in files.others.items()})
     tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     tls.load_cert_chain(files.certificate, files.private_key)
 
@@ -230,3 +235,10 @@ def _serve(files: Files, pipe: Connection) -> None:
 
     with suppress(KeyboardInterrupt, EOFError):
         asyncio.run(run())
+
+
+def _software_key(pem: bytes) -> SoftwareKey:
+    private_key = load_pem_private_key(pem, None)
+    if not isinstance(private_key, ec.EllipticCurvePrivateKey):
+        raise TypeError("an EC key was expected")
+    return SoftwareKey("ECC_NIST_P256", private_key)
