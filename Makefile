@@ -33,9 +33,9 @@ lint: $(READY)
 bench: $(READY)
 	@$(BIN)/python -m benchmarks
 
-# On a real control plane; writes docs/benchmarks-operator.md.
+# On a real control plane; writes docs/benchmarks.reconciling.md.
 bench-operator: $(READY)
-	@$(BIN)/python -m benchmarks.operator
+	@$(BIN)/python -m benchmarks.reconciling
 
 # About two minutes; `make fuzz FUZZ_SECONDS=600` gives each target ten.
 FUZZ_SECONDS ?= 40
