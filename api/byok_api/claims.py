@@ -2,7 +2,8 @@
 
 from bisect import bisect_left, insort
 from collections import defaultdict
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from byok_api.byokkey import ByokKey
@@ -30,21 +31,42 @@ class _Claim:
     name: ObjectName
 
 
-@dataclass
 class _Group:
-    """The claims that share a token, the oldest first."""
+    """The claims that share a token."""
 
-    claims: list[_Claim] = field(default_factory=list)
-    leaders: tuple[_Claim, ...] = ()
-    """The oldest claim, and the oldest of another namespace than that one's."""
+    def __init__(self) -> None:
+        self._claims: defaultdict[str, list[_Claim]] = defaultdict(list)
+        # The oldest claim of each namespace, the oldest of all first: what is kept sorted need not be searched.
+        self._heads: list[_Claim] = []
 
-    def choose_leaders(self) -> bool:
-        """Choose again after a change; say whether the choice is another."""
-        before = self.leaders
-        first = self.claims[0] if self.claims else None
-        rivals = (claim for claim in self.claims if first and claim.name.namespace != first.name.namespace)
-        self.leaders = tuple(claim for claim in (first, next(rivals, None)) if claim)
-        return self.leaders != before
+    @property
+    def leaders(self) -> tuple[_Claim, ...]:
+        """The oldest claim, and the oldest of another namespace than that one's."""
+        return tuple(self._heads[:2])
+
+    def names(self) -> Iterator[ObjectName]:
+        """List who claims."""
+        return (claim.name for claims in self._claims.values() for claim in claims)
+
+    def add(self, claim: _Claim) -> None:
+        """Take in a claim."""
+        claims = self._claims[claim.name.namespace]
+        if claims and claim < claims[0]:
+            del self._heads[bisect_left(self._heads, claims[0])]
+        if not claims or claim < claims[0]:
+            insort(self._heads, claim)
+        insort(claims, claim)
+
+    def discard(self, claim: _Claim) -> None:
+        """Forget a claim that was taken in."""
+        claims = self._claims[claim.name.namespace]
+        if claim == claims[0]:
+            del self._heads[bisect_left(self._heads, claim)]
+            if len(claims) > 1:
+                insort(self._heads, claims[1])
+        del claims[bisect_left(claims, claim)]
+        if not claims:
+            del self._claims[claim.name.namespace]
 
     def older_than(self, mine: _Claim) -> _Claim | None:
         """Find the oldest claim of another namespace, if it is no younger."""
@@ -59,10 +81,11 @@ class Claims:
     def __init__(self) -> None:
         self._claims: dict[ObjectName, tuple[_Claim, tuple[Token, ...], tuple[Token, ...]]] = {}
         self._groups: defaultdict[Token, _Group] = defaultdict(_Group)
+        self._changed: set[Token] = set()
 
-    def put(self, key: ByokKey, spki_sha256: str | None) -> frozenset[ObjectName]:
-        """Register a key's claim in place of the one before; answer with the others that it may matter to."""
-        concerned = set(self.remove(key.name))
+    def put(self, key: ByokKey, spki_sha256: str | None) -> None:
+        """Register a key's claim, in place of the one before."""
+        self.remove(key.name)
         claim = _Claim(key.metadata.creation_timestamp or _NEVER, key.name)
         arns = tuple({("arn", *arn_identity(arn)) for arn in arns_of(key)})
         compared = (("public key", spki_sha256),) if spki_sha256 else arns
@@ -70,23 +93,27 @@ class Claims:
         self._claims[key.name] = claim, known, compared
         for token in known:
             group = self._groups[token]
-            insort(group.claims, claim)
-            concerned |= _concerned(group)
-        return frozenset(concerned - {key.name})
+            before = group.leaders
+            group.add(claim)
+            self._note(token, before)
 
-    def remove(self, name: ObjectName) -> frozenset[ObjectName]:
-        """Forget a key's claim, if it has one; answer with the others that it may have mattered to."""
+    def remove(self, name: ObjectName) -> None:
+        """Forget a key's claim, if it has one."""
         if name not in self._claims:
-            return frozenset()
+            return
         claim, known, _ = self._claims.pop(name)
-        concerned: set[ObjectName] = set()
         for token in known:
             group = self._groups[token]
-            del group.claims[bisect_left(group.claims, claim)]
-            concerned |= _concerned(group)
-            if not group.claims:
+            before = group.leaders
+            group.discard(claim)
+            self._note(token, before)
+            if not group.leaders:
                 del self._groups[token]
-        return frozenset(concerned)
+
+    def take_concerned(self) -> frozenset[ObjectName]:
+        """List all keys for which `older` may answer otherwise than when this was last asked, save those put anew."""
+        changed, self._changed = self._changed, set()
+        return frozenset(name for token in changed if token in self._groups for name in self._groups[token].names())
 
     def older(self, name: ObjectName) -> ObjectName | None:
         """Find the ByokKey of another namespace with the better claim to the KMS key of `name`, which was put in.
@@ -98,6 +125,6 @@ class Claims:
         oldest = min((claim for claim in found if claim), default=None)
         return oldest.name if oldest else None
 
-
-def _concerned(group: _Group) -> set[ObjectName]:
-    return {claim.name for claim in group.claims} if group.choose_leaders() else set()
+    def _note(self, token: Token, before: tuple[_Claim, ...]) -> None:
+        if self._groups[token].leaders != before:
+            self._changed.add(token)

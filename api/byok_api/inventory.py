@@ -33,8 +33,6 @@ class _Changed:
     """What a batch of changes touched itself."""
 
     keys: set[ObjectName] = field(default_factory=set)
-    rivals: set[ObjectName] = field(default_factory=set)
-    """Keys whose claim may have become the better or the worse one."""
     recipes: set[ObjectName] = field(default_factory=set)
     namespaces: set[str] = field(default_factory=set)
 
@@ -194,9 +192,9 @@ class Inventory:
             self._certificates.take(found)
             registered = self._certificates.of(found)
             chain = registered.chain if registered else None
-            changed.rivals |= self._claims.put(found, chain.spki_sha256 if chain else None)
+            self._claims.put(found, chain.spki_sha256 if chain else None)
         else:
-            changed.rivals |= self._claims.remove(found.name)
+            self._claims.remove(found.name)
         if isinstance(before, ByokKey):
             self._certificates.give_back(before)
 
@@ -208,13 +206,13 @@ class Inventory:
             changed.recipes.add(before.name)
             return
         changed.keys.add(before.name)
-        changed.rivals |= self._claims.remove(before.name)
+        self._claims.remove(before.name)
         if isinstance(before, ByokKey):
             self._certificates.give_back(before)
 
     def _settle(self, changed: _Changed) -> frozenset[Identity]:
         """Judge anew what the changes concern; in this order, as keys know no recipes."""
-        keys = self._judge_keys(changed)
+        keys = self._judge_keys(changed.keys)
         recipes = set(changed.recipes).union(*(self._ancestors.lookers(name) for name in changed.recipes))
         rules = self._rules
         resolver = Resolver(presets_namespace=rules.presets_namespace, managed_key=rules.managed_key)
@@ -227,11 +225,9 @@ class Inventory:
         counted = {key for name in recipes for key in self._judge_recipe(name)}
         return frozenset({(KEY, name) for name in keys | counted} | {(RECIPE, name) for name in recipes})
 
-    def _judge_keys(self, changed: _Changed) -> set[ObjectName]:
-        concerned = set(changed.keys)
-        for name in changed.rivals - changed.keys:
-            if name in self._older and self._claims.older(name) != self._older[name]:
-                concerned.add(name)
+    def _judge_keys(self, changed: set[ObjectName]) -> frozenset[ObjectName]:
+        rivals = self._claims.take_concerned() - changed
+        concerned = frozenset(changed) | {name for name in rivals if self._claims.older(name) != self._older[name]}
         for name in concerned:
             found = self._objects.get((KEY, name))
             self._older.pop(name, None)

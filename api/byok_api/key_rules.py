@@ -134,13 +134,14 @@ def _is_owned(facts: KeyFacts) -> Fault | None:
     if not denied:
         return None
     text = f"names {denied[0]}, which the installation's keyOwnership does not give to namespace {namespace}"
-    return Reason.KeyOwnershipDenied, text
+    return Reason.KeyOwnershipDenied, f"{text}; name another, or have the platform team add it"
 
 
 def _has_external_id(facts: KeyFacts) -> Fault | None:
     # An external id is sent with AssumeRole only, so that it takes a role: the key's own or the installation's.
     if facts.rules.require_external_id and facts.key.spec.aws.assume_role is None and facts.rules.default_role is None:
-        return Reason.KeyInvalid, "names no role (spec.aws.assumeRole), and the installation demands an external id"
+        text = "names no role to assume, and the installation demands an external id; set spec.aws.assumeRole"
+        return Reason.KeyInvalid, text
     return None
 
 
