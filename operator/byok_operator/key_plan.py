@@ -8,7 +8,7 @@ from byok_api.conditions import ByokKeyConditionType as Type
 from byok_api.conditions import Condition, ConditionReason, ConditionStatus, Phase
 from byok_api.errors import Reason
 from byok_api.statuses import ByokKeyStatus
-from byok_operator.evidence import before, verified_at
+from byok_operator.evidence import before
 from byok_operator.key_checks import CHECKS, READY_CHECKS, Facts
 from byok_operator.key_facts import facts_of, recipes_shown, verified_time
 from byok_operator.observations import KeyObservation
@@ -30,8 +30,6 @@ class KeyPlan:
     events: tuple[Event, ...]
     is_provisional: bool
     """Whether a probe that nobody has attempted yet will say more: better to probe first than to write this."""
-    verified: datetime | None
-    """When the key was last proven to sign; `status.lastVerifiedTime` follows by the hour."""
 
 
 def plan_key(observed: KeyObservation, now: datetime) -> KeyPlan:
@@ -48,7 +46,7 @@ def plan_key(observed: KeyObservation, now: datetime) -> KeyPlan:
         }
     )
     is_provisional = facts.probe is None and facts.failure is None and any(map(_awaits_a_probe, conditions))
-    return KeyPlan(status, events_of(known, conditions), is_provisional, verified_at(observed, now))
+    return KeyPlan(status, events_of(known, conditions), is_provisional)
 
 
 def phase_of(conditions: tuple[Condition, ...]) -> Phase:

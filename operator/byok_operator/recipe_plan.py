@@ -102,8 +102,8 @@ def no_key_is_named(observed: RecipeObservation) -> Verdict | None:
     effective = _effective(observed)
     if effective is None or effective.key is not None:
         return None
-    text = f"recipe {observed.name} names no key: it can be extended and cannot sign. Set spec.keyRef to sign with it"
-    return fails(ConditionReason.NO_KEY, f"{text}.")
+    text = f"recipe {observed.name} names no key: it can be extended and cannot sign. To sign, extend it with a keyRef"
+    return fails(ConditionReason.NO_KEY, f"{text}, or set spec.keyRef.")
 
 
 def key_is_not_allowed(observed: RecipeObservation) -> Verdict | None:

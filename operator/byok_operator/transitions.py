@@ -144,7 +144,10 @@ def events_of(before: Mapping[str, Condition], planned: Iterable[Condition]) -> 
 def _has_flipped(old: Condition | None, new: Condition) -> bool:
     if new.status is ConditionStatus.UNKNOWN and new.reason in _QUIET:
         return False
-    if old is None or old.status is not new.status:
+    if old is None:
+        # Of a new object it is enough to tell that it is ready, or what is wrong.
+        return new.status is not ConditionStatus.TRUE or new.type == _READY
+    if old.status is not new.status:
         return True
     return new.type == _READY and new.status is ConditionStatus.FALSE and old.reason != new.reason
 

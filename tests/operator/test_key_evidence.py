@@ -8,6 +8,7 @@ import pytest
 
 from byok_api.byokkey import ByokKey
 from byok_api.objects import parse_object
+from byok_operator.evidence import verified_at
 from byok_operator.key_plan import plan_key
 from byok_operator.observations import Finding, KeyObservation, Outcome, ProbeFailure, ReplicaHealth
 from tests.support.kinds import KEY_ARN, manifest
@@ -98,9 +99,9 @@ def test_a_refusal_while_signing_shows_in_ready_at_once() -> None:
 
 def test_a_signature_that_verified_counts_as_proof() -> None:
     kept = ready_since_an_hour(probe_failure=AWAY, health=(passed(30),))
-    plan = plan_key(replace(kept, probe_failure=replace(AWAY, at=at(7200))), at(7200))
-    assert plan.verified == at(30)
-    assert says(plan.status.conditions)["Ready"] == "True/LastVerified"
+    later = replace(kept, probe_failure=replace(AWAY, at=at(7200)))
+    assert verified_at(later, at(7200)) == at(30)
+    assert says(plan_key(later, at(7200)).status.conditions)["Ready"] == "True/LastVerified"
 
 
 def test_a_signature_shows_that_the_certificate_is_the_keys() -> None:

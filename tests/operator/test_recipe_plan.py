@@ -214,8 +214,8 @@ def test_what_has_no_effect_is_listed() -> None:
 
 
 def test_a_recipe_without_key_is_no_warning() -> None:
-    plan = plan_recipe(TABLE["no key"][0], NOW)
-    assert {event.type for event in plan.events} == {EventType.NORMAL}
+    (event,) = plan_recipe(TABLE["no key"][0], NOW).events
+    assert event.type is EventType.NORMAL
 
 
 def test_a_plan_that_only_waits_for_the_keys_first_verdict_is_provisional() -> None:

@@ -144,6 +144,12 @@ def test_a_note_keeps_the_limit_in_bytes() -> None:
 def test_a_new_key_that_works_is_told_in_one_event() -> None:
     (event,) = plan_key(observed(probe=probe()), NOW).events
     assert (event.type, event.reason) == (EventType.NORMAL, "Verified")
+    assert event.note == "Ready is True: The signer can sign with this key."
+
+
+def test_of_a_new_key_that_does_not_work_it_is_told_why() -> None:
+    (event,) = plan_key(observed(probe=probe(sign=DENIED)), NOW).events
+    assert event.note.startswith("SignGranted and Ready are False")
 
 
 def test_a_lost_grant_is_told_in_one_event() -> None:
