@@ -19,7 +19,7 @@ from byok_api.audit import AuditId, Kind
 from byok_api.byokkey import DEFAULT_STALE_AFTER
 from byok_api.errors import Reason, Refusal
 from byok_api.fields import duration
-from byok_api.references import ObjectName
+from byok_api.references import KeyArn, ObjectName
 from byok_api.signatures import PublicKey, algorithms_for, spki_sha256_of_der
 from byok_api.signer.v1 import signer_pb2 as pb
 from byok_signer.access import Decision, Right
@@ -148,7 +148,13 @@ class Certifier:
                 Reason.KeyInvalid,
                 f"key {entry.name} is the key that signs the installation's audit checkpoints; name another KMS key",
             )
-        self._ports.catalogue().check_claim(entry, spki_sha256)
+        self._check_claim(entry, answer.key_arn, spki_sha256)
+
+    def _check_claim(self, entry: KeyEntry, key_arn: KeyArn, spki_sha256: str) -> None:
+        """Refuse a KMS key to which another namespace has the better claim, by what the spec names or by the key."""
+        catalogue = self._ports.catalogue()
+        for arn in (entry.handle.arn, key_arn):
+            catalogue.check_claim(replace(entry, handle=replace(entry.handle, arn=arn)), spki_sha256)
 
     def _check_standing(self, request: _Request, entry: KeyEntry) -> None:
         """Refuse for a spec that may not sign, its certificate left aside, and on what was heard too long ago."""
@@ -182,7 +188,7 @@ class Certifier:
         self._check_standing(replace(request, caller=caller, decision=decision), entry)
         if entry.handle != before.handle:
             raise Refusal(Reason.KeyInvalid, f"key {before.name} was changed a moment ago; request again")
-        self._ports.catalogue().check_claim(entry, job.question.pin.spki_sha256)
+        self._check_claim(entry, job.question.handle.signing_arn, job.question.pin.spki_sha256)
 
     async def _make(self, job: _Job, demand: Demand) -> pb.CreateCertificateRequestResponse:
         made: list[x509.CertificateSigningRequest] = []

@@ -206,6 +206,16 @@ def claimed_behind_an_alias(signer: Bench) -> None:
     signer.apply(mine, theirs)
 
 
+def named_by_an_older_key_behind_an_alias(signer: Bench) -> None:
+    stored = signer.kms.keys.create("ECC_NIST_P256")
+    alias = signer.kms.keys.point("guessed", stored)
+    theirs = key_document("vault/brand", aws={"keyArn": stored.arn.text}, certificate=None)
+    mine = key_document(aws={"keyArn": alias.text}, certificate=None)
+    theirs["metadata"]["creationTimestamp"] = "2025-01-01T00:00:00Z"
+    mine["metadata"]["creationTimestamp"] = "2026-01-01T00:00:00Z"
+    signer.apply(mine, theirs)
+
+
 @pytest.mark.parametrize(
     ("arrange", "reason"),
     [
@@ -216,6 +226,7 @@ def claimed_behind_an_alias(signer: Bench) -> None:
         (forbidden_spec, Reason.KeyUsageInvalid),
         (claimed_by_arn, Reason.KeyClaimedElsewhere),
         (claimed_behind_an_alias, Reason.KeyClaimedElsewhere),
+        (named_by_an_older_key_behind_an_alias, Reason.KeyClaimedElsewhere),
     ],
 )
 async def test_what_stands_against_a_key_is_named(
@@ -224,6 +235,8 @@ async def test_what_stands_against_a_key_is_named(
     arrange(signer)
     assert (await refusal_of(request(signer))).reason is reason
     assert signer.kms.signed == 0
+    # Only KMS's own word on Sign comes after the intent.
+    assert bool(await signer.records(Kind.INTENT)) is (arrange is not_granted_to_sign)
 
 
 async def test_the_older_claim_is_certified(signer: Bench) -> None:
