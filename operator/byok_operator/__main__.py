@@ -39,6 +39,7 @@ def main() -> None:
 
 async def serve(settings: Settings) -> None:
     """Work until a signal comes; SettingsError for what can only be found wrong by trying it, LeadershipLostError."""
+    rules = settings.rules()
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -46,7 +47,7 @@ async def serve(settings: Settings) -> None:
     async with contextlib.AsyncExitStack() as stack:
         api = await _connect(settings)
         stack.push_async_callback(api.close)
-        operator = Operator(settings, api, settings.rules(), means=Means.real())
+        operator = Operator(settings, api, rules, means=Means.real())
         stack.push_async_callback(operator.close)
         http = await serve_http(settings.http_listen, operator.metrics.exposition, operator.unreadiness)
         stack.push_async_callback(http.close)
