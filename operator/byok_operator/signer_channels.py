@@ -75,14 +75,15 @@ class SignerDoor:
             raise UnusableFileError(f"{self.ca_file}: holds no CA certificates in PEM, or a damaged one") from None
         return data
 
-    async def endpoints(self, resolve: Resolve) -> set[Endpoint]:
-        """Look all hosts up; OSError if one of them has no addresses just now."""
-        found: set[Endpoint] = set()
-        for address in self.addresses:
-            name = self.server_name or address.host
-            for ip in await _addresses_of(address.host, resolve):
-                found.add(Endpoint(ip, address.port, name))
-        return found
+    async def endpoints(self, resolve: Resolve) -> tuple[set[Endpoint], list[str]]:
+        """Look all hosts up; tells also what is wrong with those that have no addresses just now."""
+        answers = await asyncio.gather(*(_addresses_of(address.host, resolve) for address in self.addresses))
+        found = {
+            Endpoint(ip, address.port, self.server_name or address.host)
+            for address, (ips, _) in zip(self.addresses, answers, strict=True)
+            for ip in ips
+        }
+        return found, [fault for _, fault in answers if fault]
 
 
 def open_channel(endpoint: Endpoint, trusted: bytes, *, ping_seconds: float) -> grpc.aio.Channel:
@@ -113,19 +114,18 @@ async def look_up(host: str) -> list[str]:
     return [str(address[0]) for *_, address in found]
 
 
-async def _addresses_of(host: str, resolve: Resolve) -> set[str]:
+async def _addresses_of(host: str, resolve: Resolve) -> tuple[set[str], str]:
+    """Give a host's addresses, or what is wrong with it."""
     try:
         async with asyncio.timeout(_LOOK_TIMEOUT):
             addresses = set(await resolve(host))
-    except (TimeoutError, UnicodeError) as error:
-        raise OSError(f"{host}: {str(error) or 'the name server did not answer in time'}") from error
+    except (OSError, UnicodeError) as error:  # TimeoutError is one
+        return set(), f"{host}: {str(error) or 'the name server did not answer in time'}"
     # A pod of a dual-stack cluster has an address of each kind, and is to be asked once.
     of_ipv6 = {address for address in addresses if ":" in address}
     of_ipv4 = addresses - of_ipv6
     chosen = of_ipv4 if len(of_ipv4) >= len(of_ipv6) else of_ipv6
-    if not chosen:
-        raise OSError(f"{host}: has no addresses")
-    return chosen
+    return chosen, "" if chosen else f"{host}: has no addresses"
 
 
 def _read(path: Path, limit: int) -> bytes:

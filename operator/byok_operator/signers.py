@@ -19,7 +19,7 @@ _LOG = logging.getLogger(__name__)
 LOOK_EVERY = 10.0
 """Seconds between two look-ups of names and CA file."""
 _LOOKS_APART = 1.0
-"""Seconds between two when a signer was lost."""
+"""Seconds between two when a signer was lost, or a name has no addresses."""
 PING_SECONDS = 20.0
 """A connection on which nothing came for so long is asked whether its other end lives, which must answer in half of it.
 
@@ -27,8 +27,12 @@ The signer bears a ping every ten seconds.
 """
 _PROBE_SECONDS = 30.0
 """For a probe, with all that is tried again."""
+_NONE_SECONDS = 5.0
+"""Of these, for the first signer to be found."""
 _CALL_SECONDS = 20.0
 """For one signer to make it: four calls of KMS at most."""
+_LAST_SECONDS = 1.0
+"""For channels to be closed when nobody is asked any more."""
 _PAUSE, _LONGEST_PAUSE = 0.1, 2.0
 """Seconds before another replica is asked in place of one that did not answer, doubled each time that all were."""
 
@@ -53,8 +57,10 @@ class Signers:
         self._ping_seconds = ping_seconds
         self._replicas: dict[Endpoint, Replica] = {}
         self._trusted: bytes | None = None
-        self._failure = "the signers were not looked up yet"
-        self._looked = asyncio.Event()
+        self._failure = "their names were not looked up yet"
+        """Why not all signers are known; empty if they are."""
+        self._there = asyncio.Event()
+        """Set while there are signers."""
         self._trouble = asyncio.Event()
         self._closing: set[asyncio.Task[None]] = set()
         self._turn = 0
@@ -73,15 +79,16 @@ class Signers:
         """Keep track of the signers, and watch each, until cancelled."""
         try:
             while True:
-                await self._look()
-                self._looked.set()
+                found = await self._look()
                 await asyncio.sleep(_LOOKS_APART)
-                await self._wait_for_trouble(LOOK_EVERY - _LOOKS_APART)
+                if found:
+                    await self._wait_for_trouble(LOOK_EVERY - _LOOKS_APART)
         finally:
-            for endpoint in list(self._replicas):
-                self._give_up(endpoint, grace=0)
+            self._give_up(*self._replicas, grace=0)
             if self._closing:
-                await asyncio.wait(self._closing)
+                _, slow = await asyncio.wait(self._closing, timeout=_LAST_SECONDS)
+                for closing in slow:
+                    closing.cancel()
 
     def health_of(self, name: ObjectName) -> list[ReplicaHealth]:
         """List what each replica that is connected sees of a key while it signs."""
@@ -100,15 +107,15 @@ class Signers:
         """
         asked_at, until = datetime.now(UTC), time.monotonic() + _PROBE_SECONDS
         try:
-            async with asyncio.timeout(_PROBE_SECONDS):
-                await self._looked.wait()
+            async with asyncio.timeout(_NONE_SECONDS):
+                await self._there.wait()
         except TimeoutError:
-            return ProbeFailure(asked_at, Reason.SignerUnreachable.name, self._failure)
+            return ProbeFailure(asked_at, Reason.SignerUnreachable.name, f"there is no signer: {self._failure}")
         tries, silent = 0, set[Endpoint]()
         while True:
             replica = self._next(silent)
             if replica is None:
-                return ProbeFailure(asked_at, Reason.SignerUnreachable.name, self._failure)
+                return ProbeFailure(asked_at, Reason.SignerUnreachable.name, f"there is no signer: {self._failure}")
             try:
                 return await replica.probe(request, timeout=min(_CALL_SECONDS, until - time.monotonic()))
             except CallFailedError as error:
@@ -146,28 +153,41 @@ class Signers:
             return
         self._trouble.clear()
 
-    async def _look(self) -> None:
-        """Take names and CA file as they are now; what cannot be had stays as it was."""
+    async def _look(self) -> bool:
+        """Take names and CA file as they are now; False if not all can be had: what cannot stays as it was."""
+        faults: list[str] = []
+        trusted = self._trusted
         try:
             trusted = self._door.trusted()
-            endpoints = await self._door.endpoints(self._resolve)
-        except (UnusableFileError, OSError) as error:
-            found = f"the signers cannot be looked up: {error}"
-            if found != self._failure:
-                _LOG.warning("signers not looked up; the last ones stay", extra={"found": str(error)})
-            self._failure = found
-            return
-        self._failure = "there is no signer"
-        for endpoint in self._replicas.keys() - (endpoints if trusted == self._trusted else set()):
-            self._give_up(endpoint, grace=_PROBE_SECONDS)
+        except UnusableFileError as error:
+            faults.append(str(error))
+        endpoints, unresolved = await self._door.endpoints(self._resolve)
+        faults += unresolved
+        self._note(faults)
+        if trusted is None:
+            return False
+        if trusted != self._trusted:
+            self._give_up(*self._replicas)
+        elif not unresolved:
+            self._give_up(*(self._replicas.keys() - endpoints))
         self._trusted = trusted
         for endpoint in sorted(endpoints - self._replicas.keys()):
             channel = open_channel(endpoint, trusted, ping_seconds=self._ping_seconds)
             replica = Replica(endpoint, channel, self._door, changed=self._changed, troubled=self._trouble)
             self._replicas[endpoint] = replica
             replica.watch()
+        if self._replicas:
+            self._there.set()
+        return not faults
 
-    def _give_up(self, endpoint: Endpoint, *, grace: float) -> None:
-        closing = asyncio.create_task(self._replicas.pop(endpoint).close(grace))
-        self._closing.add(closing)
-        closing.add_done_callback(self._closing.discard)
+    def _note(self, faults: list[str]) -> None:
+        found = "; ".join(faults)
+        if found and found != self._failure:
+            _LOG.warning("not all signers can be looked up; the last ones stay", extra={"found": found})
+        self._failure = found
+
+    def _give_up(self, *endpoints: Endpoint, grace: float = _PROBE_SECONDS) -> None:
+        for endpoint in endpoints:
+            closing = asyncio.create_task(self._replicas.pop(endpoint).close(grace))
+            self._closing.add(closing)
+            closing.add_done_callback(self._closing.discard)

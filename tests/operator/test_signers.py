@@ -18,6 +18,7 @@ from byok_operator.probing import ProbeRequest
 from byok_operator.signer_channels import Resolve, SignerDoor, look_up
 from byok_operator.signers import Signers
 from byok_sandbox.software_kms import GRANTED
+from byok_service.setting_types import TcpAddress
 from tests.support.fleet import Fleet, fleet_of
 from tests.support.pki import identity
 from tests.support.refusals import refusal_of
@@ -161,13 +162,45 @@ async def test_without_any_signer_the_failure_says_where_none_answered(
 
 
 async def test_a_name_that_cannot_be_looked_up_is_told(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("byok_operator.signers._PROBE_SECONDS", 1.0)
+    monkeypatch.setattr("byok_operator.signers._NONE_SECONDS", 0.5)
 
     async def fail(host: str) -> list[str]:
         raise OSError(f"{host} is not known")
 
     async with fleet_of(bench, "one") as fleet, operator_at(fleet.door(host="signers"), resolve=fail) as operator:
         assert "signers is not known" in (await operator.failure()).message
+
+
+async def test_a_probe_waits_for_the_first_signer_to_be_found(bench: Bench) -> None:
+    addresses: list[str] = []
+
+    async def resolve(_: str) -> list[str]:
+        return addresses
+
+    async with fleet_of(bench, "one") as fleet:
+        door = fleet.door(fleet.members["one"].port, host="signers")
+        async with operator_at(door, resolve=resolve) as operator:
+            waiting = asyncio.ensure_future(operator.probe())
+            await asyncio.sleep(0)
+            addresses.append("127.0.0.1")
+            assert (await waiting).replica == "one"
+
+
+async def test_a_name_that_cannot_be_looked_up_hides_no_other_and_loses_none(bench: Bench) -> None:
+    known = {"first": ["127.0.0.1"]}
+
+    async def resolve(host: str) -> list[str]:
+        if host not in known:
+            raise OSError("no such name")
+        return known[host]
+
+    async with fleet_of(bench, "one", "two") as fleet:
+        ports = [member.port for member in fleet.members.values()]
+        addresses = tuple(TcpAddress(host, port) for host, port in zip(("first", "second"), ports, strict=True))
+        async with operator_at(replace(fleet.door(), addresses=addresses), resolve=resolve) as operator:
+            await operator.connected(1)
+            known["second"] = known.pop("first")
+            await operator.connected(2)
 
 
 async def test_a_certificate_of_another_authority_or_host_is_not_trusted(
