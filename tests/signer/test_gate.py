@@ -15,9 +15,9 @@ from byok_api.audit import Kind
 from byok_api.errors import Reason, Refusal
 from byok_api.signer.v1 import signer_pb2 as pb
 from byok_sandbox.issuer import ServiceAccount
+from byok_service.setting_types import UnixSocket
 from byok_signer.limits import Limits
 from byok_signer.server import SignerServer
-from byok_service.setting_types import UnixSocket
 from byok_signer.work import Call
 from tests.support.claims import created_claim
 from tests.support.many_claims import another_claim
