@@ -176,7 +176,7 @@ def _unreadable(document: Mapping[str, Any], value: object, path: Path) -> Itera
         return
     match value:
         case None:
-            # The API server refuses null for all of these fields; "set to null" would otherwise count as unset.
+            # The API server takes a null out of what it stores; in a file it would count as unset, against its writer.
             yield _finding(document, path, "null", "is null", "leave it out")
         case int() if abs(value) > _NUMBER_LIMIT:
             found = "is a number of which readers of JSON lose digits"
