@@ -13,6 +13,7 @@ import pytest
 
 from tests.support.cluster_requests import until
 
+CHECKOUT = Path(__file__).parents[2]
 STARTED_WITHIN = 90.0
 ENDED_WITHIN = 60.0
 PASTE = "Paste this into another shell:"
@@ -62,7 +63,7 @@ def started(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Started]:
     printed = folder / "printed"
     with printed.open("wb") as output:
         command = [sys.executable, "-m", "tests.testenv.cluster", "--folder", str(folder / "cluster")]
-        process = subprocess.Popen(command, stdout=output, stderr=output, start_new_session=True)
+        process = subprocess.Popen(command, stdout=output, stderr=output, start_new_session=True, cwd=CHECKOUT)
     try:
         until(lambda: PASTE in printed.read_text() or process.poll() is not None, "it runs", within=STARTED_WITHIN)
         until(lambda: "Ctrl-C" in printed.read_text(), "it has printed everything")
@@ -91,7 +92,7 @@ def test_what_is_printed_gives_a_trusted_photo_when_it_is_pasted(started: Starte
 
 
 def in_checkout(command: str) -> str:
-    return f"cd {Path(__file__).parents[2]}\n{command}"
+    return f"cd {CHECKOUT}\n{command}"
 
 
 @pytest.mark.timeout(200)

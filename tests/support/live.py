@@ -4,7 +4,7 @@ import itertools
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -91,7 +91,6 @@ class Team:
     namespace: str
     kms_key: CertifiedKey
     client: ClientSettings
-    recipe_namespace: str = field(default="")
 
     @property
     def key(self) -> ObjectName:
@@ -101,7 +100,7 @@ class Team:
     @property
     def recipe(self) -> ObjectName:
         """Its SigningRecipe."""
-        return ObjectName(self.recipe_namespace or self.namespace, "photo")
+        return ObjectName(self.namespace, "photo")
 
     def sign(self, folder: Path) -> SigningResult:
         """Sign a photo as the job; Refusal if it is not to be."""

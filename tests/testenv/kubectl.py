@@ -62,10 +62,6 @@ class Kubectl:
         """Apply objects server-side."""
         return self("apply", "--server-side", "--force-conflicts", "-f", "-", stdin=yaml_of(documents))
 
-    def attempt_apply(self, *documents: Mapping[str, Any]) -> Ended:
-        """Apply objects as a user would, whether or not they are taken."""
-        return self.attempt("apply", "-f", "-", stdin=yaml_of(documents))
-
     def get(self, *arguments: str) -> dict[str, Any]:
         """Get an object, or a list, as it is stored."""
         found: dict[str, Any] = json.loads(self("get", *arguments, "-o", "json"))

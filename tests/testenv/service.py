@@ -1,11 +1,9 @@
 """A program of ours that runs as a service: it may be killed, frozen, stopped and started again, on the same ports."""
 
-import json
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from tests.testenv.ports import answers_ok
 from tests.testenv.processes import Daemon, Processes
@@ -62,12 +60,3 @@ class Service:
     def wait_until_ready(self) -> None:
         """Wait for /readyz; TestenvError with the end of its log if it ends or takes over a minute."""
         self.daemon.wait_until(self.is_ready, _READY_LIMIT)
-
-    def logged(self, message: str) -> list[dict[str, Any]]:
-        """Return the log lines that have a message, of all its lives."""
-        return [line for line in self._lines() if line.get("message") == message]
-
-    def _lines(self) -> list[dict[str, Any]]:
-        lines = self.log.read_bytes().splitlines(keepends=True)
-        # Not JSON: what the interpreter says of a crash. Without its end: still being written.
-        return [json.loads(line) for line in lines if line.startswith(b"{") and line.endswith(b"\n")]

@@ -12,6 +12,7 @@ from tests.testenv.binaries import control_plane_binaries, helm_binary
 from tests.testenv.go_toolchain import find_go
 from tests.testenv.modules import ETCD, HELM, KUBERNETES_MINORS, TestenvError, kubernetes
 
+CHECKOUT = Path(__file__).parents[2]
 PROGRAMS = ("etcd", "kube-apiserver", "kube-controller-manager", "kubectl")
 # Stands in for the go command: says its version, and builds a program that prints what it was asked to build.
 GO = """#!/bin/sh
@@ -139,7 +140,7 @@ def test_pins_name_no_registry() -> None:
 def test_a_run_that_cannot_have_the_programs_fails_and_says_so(tmp_path: Path) -> None:
     env = {**os.environ, "KUBEBUILDER_ASSETS": str(tmp_path)}
     command = [sys.executable, "-m", "pytest", "-q", "tests/cluster/test_control_plane.py"]
-    ended = subprocess.run(command, check=False, capture_output=True, text=True, env=env)
+    ended = subprocess.run(command, check=False, capture_output=True, text=True, env=env, cwd=CHECKOUT)
     assert ended.returncode == pytest.ExitCode.USAGE_ERROR
     assert "has no etcd and no kube-apiserver" in ended.stderr
     assert "make test-fast leaves this tier out" in ended.stderr

@@ -14,6 +14,7 @@ import pytest
 from tests.testenv.modules import TestenvError
 from tests.testenv.processes import Processes
 
+CHECKOUT = Path(__file__).parents[2]
 DEADLINE = 30.0
 SLEEP = ["sleep", "600"]
 RUN = """
@@ -45,7 +46,8 @@ def runs(pid: int) -> bool:
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL, signal.SIGINT])
 def test_children_of_a_run_that_is_killed_are_killed_too(tmp_path: Path, number: signal.Signals) -> None:
-    with subprocess.Popen([sys.executable, "-c", RUN, tmp_path], env=os.environ, stderr=subprocess.DEVNULL) as run:
+    command = [sys.executable, "-c", RUN, str(tmp_path)]
+    with subprocess.Popen(command, env=os.environ, stderr=subprocess.DEVNULL, cwd=CHECKOUT) as run:
         until((tmp_path / "pids").exists)
         pids = [int(pid) for pid in (tmp_path / "pids").read_text().split()]
         assert all(map(runs, pids))
