@@ -21,7 +21,7 @@ _LOG = logging.getLogger(__name__)
 CONTROLLER: Final = "byok.dev/operator"
 _ACTION: Final = "Reconcile"
 _ROOM = 1000
-_PER_SECOND = 20.0
+_PER_SECOND = 10.0
 _NAME_LIMIT = 253
 _INSTANCE_LIMIT = 128
 
