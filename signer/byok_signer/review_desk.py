@@ -7,7 +7,15 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from byok_api.errors import Reason, Refusal
-from byok_service.kubernetes import Answer, ApiError, ApiUnavailable, KubernetesApi, KubernetesError, Resource
+from byok_service.kubernetes import (
+    SUBJECT_ACCESS_REVIEWS,
+    Answer,
+    ApiError,
+    ApiUnavailable,
+    KubernetesApi,
+    KubernetesError,
+    Resource,
+)
 from byok_signer.review_turns import NoTurnError, ReviewTurns
 
 PATIENCE = 3.0
@@ -19,10 +27,20 @@ TRIAL_SECONDS = 1.0
 AWAY_SECONDS = 2 * TRIAL_SECONDS + PATIENCE
 """The API server counts as away for so long after a failure, unless it has answered since; trials fail meanwhile."""
 
+STARTING_SECONDS = 60.0
+"""For so long an API server that answers may say that it is not ready; then its denials count all the same."""
+
 _AT_ONCE_AGAIN = 0.5
 """Seconds: what fails faster is tried once more at once, since a kept connection may have gone, or one of several API
 servers."""
 _LONGEST_WAIT = 10.0
+_NOT_ASKED = (401, 403, 404)
+"""Statuses of an API server that lets the signer ask nothing; any other no is about the one question."""
+_ANY_REVIEW = {
+    "apiVersion": SUBJECT_ACCESS_REVIEWS.api_version,
+    "kind": "SubjectAccessReview",
+    "spec": {"user": "system:anonymous", "nonResourceAttributes": {"path": "/readyz", "verb": "get"}},
+}
 _LOG = logging.getLogger(__name__)
 
 Observe = Callable[[str, str, float], None]
@@ -43,6 +61,7 @@ class ReviewDesk:
         self._turns = ReviewTurns()
         self._failed_at = self._answered_at = -math.inf
         self._try_at = -math.inf
+        self._unready_since: float | None = None
         self._looking: asyncio.Task[bool] | None = None
         self._tasks: set[asyncio.Task[Any]] = set()
 
@@ -102,10 +121,14 @@ class ReviewDesk:
     async def _is_ready(self) -> bool:
         try:
             async with asyncio.timeout(PATIENCE):
-                await self._api.get_raw("/readyz")
-        except ApiError:
-            # It answers, and does not let the signer see more.
-            pass
+                try:
+                    await self._api.get_raw("/readyz")
+                    self._unready_since = None
+                except ApiUnavailable as error:
+                    await self._check_serving(error)
+                except ApiError:
+                    # It answers, and does not let the signer see more.
+                    pass
         except (KubernetesError, TimeoutError) as error:
             self._failed(error)
             return False
@@ -113,6 +136,19 @@ class ReviewDesk:
             self._looking = None
         self._answered()
         return True
+
+    async def _check_serving(self, not_ready: ApiUnavailable) -> None:
+        """Tell an API server that is starting from one that serves, and says for long that it is not ready."""
+        try:
+            await self._api.create(SUBJECT_ACCESS_REVIEWS, _ANY_REVIEW)
+        except KubernetesError:
+            self._unready_since = None
+            raise
+        now = self.clock()
+        if self._unready_since is None:
+            self._unready_since = now
+        if now < self._unready_since + STARTING_SECONDS:
+            raise not_ready
 
     async def _ask(self, resource: Resource, body: Mapping[str, Any]) -> Answer:
         began = self.clock()
@@ -125,7 +161,8 @@ class ReviewDesk:
                         raise
                     answer = await self._api.create(resource, body)
         except (KubernetesError, TimeoutError) as error:
-            self._failed(error)
+            if not isinstance(error, ApiError) or error.status in _NOT_ASKED:
+                self._failed(error)
             raise UnansweredError(str(error)) from None
         self._answered()
         return answer

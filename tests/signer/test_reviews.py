@@ -257,6 +257,35 @@ async def test_a_denial_by_an_api_server_that_is_still_starting_does_not_count(w
     assert (await world.authenticator.authenticate(token)).username == JOB.username
 
 
+async def test_a_denial_counts_if_the_api_server_goes_on_to_say_that_it_is_not_ready(world: World) -> None:
+    token = world.token()
+    await world.authenticator.authenticate(token)
+    world.cluster.uids.clear()
+    world.cluster.ready = 500
+    world.offset, reason = LIMIT, None
+    async with asyncio.timeout(30):
+        while reason is None:
+            try:
+                await world.authenticator.authenticate(token)
+            except Refusal as refusal:
+                reason = refusal.reason
+            # Slower than it looks at its own clock, so that each trial can end.
+            world.offset += 0.5
+            await asyncio.sleep(0.01)
+    assert reason is Reason.TokenInvalid
+    # Real time passes besides.
+    assert world.offset - LIMIT >= review_desk.STARTING_SECONDS / 2
+
+
+async def test_a_no_to_one_question_is_no_outage_for_others(world: World) -> None:
+    token = world.token()
+    await world.authenticator.authenticate(token)
+    world.cluster.status = 422
+    assert (await world.refusal_of(world.token(STRANGER))).reason is Reason.ClusterUnavailable
+    world.offset = LIMIT
+    assert (await world.refusal_of(token)).reason is Reason.ClusterUnavailable
+
+
 async def test_a_denial_is_asked_for_again_after_a_moment_only(world: World) -> None:
     token = world.token(STRANGER)
     for _ in range(5):

@@ -125,6 +125,8 @@ class ReviewingCluster:
 
     async def _review_access(self, request: web.Request) -> web.Response:
         spec = await self._spec_of(request, ACCESS_REVIEW)
+        if "nonResourceAttributes" in spec:
+            return self._answer({"allowed": True})
         self.specs.append(spec)
         asked = spec["resourceAttributes"]
         assert asked["group"] == _GROUP
