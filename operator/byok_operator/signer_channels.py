@@ -18,6 +18,7 @@ from byok_service.setting_types import TcpAddress
 
 _CA_LIMIT = 1024 * 1024
 _TOKEN_LIMIT = 16 * 1024
+_PEM_BEGIN = b"-----BEGIN CERTIFICATE-----"
 _LOOK_TIMEOUT = 5.0
 
 Resolve = Callable[[str], Awaitable[Iterable[str]]]
@@ -70,10 +71,12 @@ class SignerDoor:
         """Read the CA certificates; UnusableFileError."""
         data = _read(self.ca_file, _CA_LIMIT)
         try:
-            load_pem_x509_certificates(data)
+            # A file that is half-written yields those before.
+            if len(load_pem_x509_certificates(data)) == data.count(_PEM_BEGIN):
+                return data
         except ValueError:
-            raise UnusableFileError(f"{self.ca_file}: holds no CA certificates in PEM, or a damaged one") from None
-        return data
+            pass
+        raise UnusableFileError(f"{self.ca_file}: holds no CA certificates in PEM, or a damaged one")
 
     async def endpoints(self, resolve: Resolve) -> tuple[set[Endpoint], list[str]]:
         """Look all hosts up; tells also what is wrong with those that have no addresses just now."""

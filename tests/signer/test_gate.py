@@ -29,11 +29,14 @@ if TYPE_CHECKING:
 
 SIGNER = "/byok.signer.v1.Signer/"
 SIGN_CLAIM, SIGN_CLAIMS = SIGNER + "SignClaim", SIGNER + "SignClaims"
+WATCH_HEALTH = "/byok.signer.v1.KeyProbe/WatchHealth"
 CHECK, WATCH = "/grpc.health.v1.Health/Check", "/grpc.health.v1.Health/Watch"
 REFLECTION = "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo"
 METHODS = [
     *(SIGNER + name for name in ("GetRecipe", "SignClaim", "SignDigest", "SignClaims", "Verify", "GetPublicKey")),
     "/byok.signer.v1.KeyProbe/ProbeKey",
+    WATCH_HEALTH,
+    "/byok.signer.v1.Certification/CreateCertificateRequest",
 ]
 OTHER = ServiceAccount("media", "other")
 
@@ -92,7 +95,7 @@ async def test_who_has_no_good_token_is_refused_before_sending_a_message(
     assert await bench.records(Kind.REFUSAL) == []
 
 
-@pytest.mark.parametrize("method", [SIGN_CLAIM, CHECK, WATCH])
+@pytest.mark.parametrize("method", [SIGN_CLAIM, WATCH_HEALTH, CHECK, WATCH])
 async def test_a_message_that_does_not_come_ends_its_call(bench: Bench, method: str) -> None:
     async with limited(bench, message_seconds=0.1):
         told = await told_at_the_end_of(headers_only(bench, method))

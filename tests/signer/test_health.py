@@ -5,6 +5,8 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from byok_api.algorithms import SigningAlgorithm
 from byok_api.errors import Reason, Refusal
@@ -33,6 +35,8 @@ class Desk:
         self.board = HealthBoard(lambda: self.catalogue, now=self.now, clock=lambda: self.seconds)
         self.apply()
         self.pin = self.pin_of(BRAND)
+        self.known: dict[ObjectName, KeyHealth] = {}
+        self.followed: Watch | None = None
 
     def now(self) -> datetime:
         return datetime(2026, 1, 1, tzinfo=UTC) + timedelta(seconds=self.seconds)
@@ -55,6 +59,11 @@ class Desk:
     @property
     def health(self) -> KeyHealth:
         return self.board.look_up(BRAND)
+
+    def follow(self) -> None:
+        """Apply what the watch has to tell."""
+        assert self.followed is not None
+        self.known |= {health.name: health for health in self.followed.take(1)}
 
     def told(self, watch: Watch) -> list[CheckOutcome | None]:
         return [health.outcome for health in watch.take(100)]
@@ -150,6 +159,33 @@ def test_an_outage_does_not_unsay_a_denial(desk: Desk) -> None:
     desk.board.failed(desk.pin, DENIED)
     desk.at(100).board.failed(desk.pin, OUT)
     assert desk.health.outcome is FAILED
+
+
+STEPS: dict[str, Callable[[Desk], None]] = {
+    "verified": lambda desk: desk.board.verified(desk.pin),
+    "denied": lambda desk: desk.board.failed(desk.pin, DENIED),
+    "out": lambda desk: desk.board.failed(desk.pin, OUT),
+    "edited": lambda desk: desk.apply(generation=2, description="new words"),
+    "gone": lambda desk: setattr(desk, "catalogue", Catalogue()),
+    "back": lambda desk: desk.apply(),
+    "sweep": lambda desk: desk.board.sweep(),
+    "later": lambda desk: setattr(desk, "seconds", desk.seconds + 11),
+    "take": lambda desk: desk.follow(),
+}
+
+
+@given(steps=st.lists(st.sampled_from(sorted(STEPS)), max_size=30))
+def test_who_applies_what_is_told_knows_what_the_board_knows(steps: list[str]) -> None:
+    desk = Desk()
+    with desk.board.watching(None) as desk.followed:
+        for step in steps:
+            STEPS[step](desk)
+        desk.follow()
+        known = desk.health
+    if known.outcome is None:
+        assert desk.known.get(BRAND, known).outcome is None
+    else:
+        assert desk.known[BRAND] == known
 
 
 CHANGES: dict[str, Callable[[Desk], None]] = {
