@@ -23,6 +23,7 @@ from byok_service.kubernetes import (
     SourceError,
     WatchEvent,
 )
+from tests.support.eventually import until
 from tests.support.fake_api_server import TOKEN, Body, FakeApiServer
 
 KEYS = "byok.dev/byokkeys"
@@ -247,8 +248,8 @@ async def test_a_plugin_gives_the_token(server: FakeApiServer, tmp_path: Path) -
     await api.close()
 
 
-def credential() -> Body:
-    return {"apiVersion": "client.authentication.k8s.io/v1", "kind": "ExecCredential", "status": {"token": TOKEN}}
+def credential(token: str = TOKEN) -> Body:
+    return {"apiVersion": "client.authentication.k8s.io/v1", "kind": "ExecCredential", "status": {"token": token}}
 
 
 def plugin_of(folder: Path, output: str) -> Body:
@@ -323,17 +324,24 @@ async def test_a_token_that_becomes_unusable_is_not_sent(
     await api.close()
 
 
-async def test_a_plugin_that_hangs_holds_up_nobody_who_has_a_token(
+async def test_a_slow_plugin_holds_up_only_those_whose_token_is_refused(
     server: FakeApiServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(kubernetes_connection, "_PATIENCE", 0.05)
+    monkeypatch.setattr(kubernetes_connection, "_RETRY_SECONDS", 0.0)
     plugin = plugin_of(tmp_path, json.dumps(credential()))
     api = await KubernetesApi.connect(server.kubeconfig(tmp_path, **plugin))
-    monkeypatch.setattr(kubernetes_connection, "_REFRESH_SECONDS", 0.0)
-    monkeypatch.setattr(kubernetes_connection, "_RETRY_SECONDS", 0.0)
-    Path(plugin["exec"]["command"]).write_text("#!/bin/sh\nexec sleep 20\n")
-    async with asyncio.timeout(5):
-        assert len(await asyncio.gather(*(api.list(BYOK_KEYS) for _ in range(3)))) == 3
+    slow = f"#!/bin/sh\nuntil [ -e {tmp_path}/go ]; do sleep 0.05; done; echo '{json.dumps(credential('renewed'))}'\n"
+    Path(plugin["exec"]["command"]).write_text(slow)
+    with monkeypatch.context() as due:
+        due.setattr(kubernetes_connection, "_REFRESH_SECONDS", 0.0)
+        assert (await api.list(BYOK_KEYS)).items == []
+    server.tokens = {"renewed"}
+    waiting = asyncio.create_task(api.list(BYOK_KEYS))
+    await until(lambda: len(server.requests) == 2)
+    assert not waiting.done()
+    (tmp_path / "go").touch()
+    assert (await waiting).items == []
     await api.close()
 
 
