@@ -17,7 +17,7 @@ from byok_api.signer.v1 import signer_pb2 as pb
 from byok_sandbox.issuer import ServiceAccount
 from byok_signer.access import LIMIT
 from tests.support.claims import created_claim
-from tests.support.manifests import recipe_document
+from tests.support.manifests import key_document, recipe_document
 from tests.support.many_claims import another_claim
 from tests.support.pki import identity
 from tests.support.refusals import refusal_of, status_in, told_by
@@ -122,6 +122,25 @@ async def test_a_probe_takes_the_right_to_probe(bench: Bench, cluster: Reviewing
     bench.call_as(SPORTS)
     answer = await bench.probe.ProbeKey(request, metadata=bench.metadata)
     assert answer.sign.outcome == pb.ProbeResult.PASSED
+
+
+async def test_who_may_probe_all_keys_is_asked_about_once(bench: Bench, cluster: ReviewingCluster) -> None:
+    cluster.grant(SPORTS, verb="probe")
+    bench.call_as(SPORTS)
+    names = [f"key-{number}" for number in range(5)]
+    bench.apply(*(key_document(f"media/{name}") for name in names))
+    for name in names:
+        await bench.probe.ProbeKey(pb.ProbeKeyRequest(namespace="media", name=name), metadata=bench.metadata)
+    assert cluster.asked[ACCESS_REVIEW] == 1
+
+
+async def test_who_may_probe_one_key_may_probe_no_other(bench: Bench, cluster: ReviewingCluster) -> None:
+    cluster.grant(SPORTS, "media/brand", verb="probe")
+    bench.call_as(SPORTS)
+    request = pb.ProbeKeyRequest(namespace="media", name="brand")
+    assert (await bench.probe.ProbeKey(request, metadata=bench.metadata)).sign.outcome == pb.ProbeResult.PASSED
+    other = pb.ProbeKeyRequest(namespace="media", name="other")
+    assert (await refusal_of(bench.probe.ProbeKey(other, metadata=bench.metadata))).reason is Reason.ProbeNotAllowed
 
 
 async def test_fifty_callers_cost_one_question_of_each_kind_each(bench: Bench, cluster: ReviewingCluster) -> None:
