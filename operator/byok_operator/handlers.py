@@ -55,7 +55,8 @@ class KopfThread:
         self._stopping.set()
         if self._loop is not None and self._stop is not None and not self._loop.is_closed():
             self._loop.call_soon_threadsafe(self._stop.set)
-        await asyncio.to_thread(self._thread.join, _STOP_SECONDS)
+        if self._thread.ident is not None:
+            await asyncio.to_thread(self._thread.join, _STOP_SECONDS)
 
     def _run(self) -> None:
         asyncio.run(self._watch())

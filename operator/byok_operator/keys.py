@@ -117,6 +117,9 @@ class Keys:
         due = self._probe_due_at(desk, observed, now)
         if due is not None and due <= now:
             self._have_probed(desk, observed, now)
+        if observed.status is None and observed.probe is None and (patience := self._patience(name, is_open=True)) > 0:
+            # Of a new key there is nothing to say yet; to plan that would double what thousands of them cost.
+            return KeyLook(None, min(patience, FLOW_SECONDS))
         plan = plan_key(observed, now)
         ready = by_type(plan.status.conditions)[ByokKeyConditionType.READY]
         is_open = ready.status is ConditionStatus.UNKNOWN

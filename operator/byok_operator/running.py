@@ -26,6 +26,9 @@ from byok_service.kubernetes import JsonObject, KubernetesApi
 
 _LOG = logging.getLogger(__name__)
 _FLUSH_SECONDS = 2.0
+_FOLLOWER_WAITS = 3.0
+_BACKLOG_LIMIT = 60.0
+_LOOK_SECONDS = 0.1
 
 
 class Operator:
@@ -60,13 +63,13 @@ class Operator:
     async def run(self, signers: Signers) -> None:
         """Fill the store, wait for the lead, and reconcile; LeadershipLostError once the lead is lost."""
         kopf = KopfThread(self._settings.kubernetes, self._hear_on(asyncio.get_running_loop()))
-        kopf.start()
         try:
             await self._lists.fill()
             self.filled.set()
             _LOG.info("knows the cluster", extra={"objects": len(self._store.identities())})
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._lists.run())
+                tasks.create_task(self._begin_to_watch(kopf))
                 tasks.create_task(self._lead(signers, tasks))
         except BaseExceptionGroup as failures:
             lost = failures.subgroup(LeadershipLostError)
@@ -80,6 +83,21 @@ class Operator:
         """Write the events that are left, and give the lead up."""
         await self._events.flush(_FLUSH_SECONDS)
         await self._elector.release()
+
+    async def _begin_to_watch(self, kopf: KopfThread) -> None:
+        """Start kopf once what the first lists found is worked off.
+
+        It begins with lists of its own, of which each object costs as much as a reconcile, and so would the echo of
+        each status written. What changes meanwhile could not be worked on sooner, and is not lost: a write onto an
+        object that has changed is refused, and kopf's lists tell of the rest.
+        """
+        began, waited = self._means.seconds(), 0.0
+        while waited < (_FOLLOWER_WAITS if not self._elector.leading else _BACKLOG_LIMIT):
+            if self._elector.leading and self._queue.is_idle:
+                break
+            await asyncio.sleep(_LOOK_SECONDS)
+            waited = self._means.seconds() - began
+        kopf.start()
 
     async def _lead(self, signers: Signers, tasks: asyncio.TaskGroup) -> None:
         await self._elector.acquire()
