@@ -80,14 +80,12 @@ class Replica:
 
     async def probe(self, request: ProbeRequest, *, timeout: float) -> Probe:  # noqa: ASYNC109 - it is told to the signer
         """Have a key probed; CallFailedError."""
-        asked_at, message = (
-            datetime.now(UTC),
-            pb.ProbeKeyRequest(
-                namespace=request.name.namespace,
-                name=request.name.name,
-                generation=request.generation,
-                least_privilege=request.least_privilege,
-            ),
+        asked_at = datetime.now(UTC)
+        message = pb.ProbeKeyRequest(
+            namespace=request.name.namespace,
+            name=request.name.name,
+            generation=request.generation,
+            least_privilege=request.least_privilege,
         )
         try:
             response = await self._stub.ProbeKey(message, metadata=self._metadata(), timeout=timeout)
@@ -161,13 +159,13 @@ class Replica:
         self._changed([name for name, health in told.items() if self._put(name, health)])
 
     def _put(self, name: ObjectName, health: ReplicaHealth | None) -> bool:
-        """Keep what is said of a key; True if it is news, which it is not that a key goes on to sign."""
+        """Keep what is said of a key; True if it is news, as it also is that a key was verified again."""
         before = self._health.get(name)
         if health is None:
             self._health.pop(name, None)
         elif before is not None or len(self._health) < KEYS_LIMIT:
             self._health[name] = health
-        return _essence(before) != _essence(health)
+        return before != health
 
     def _lose(self) -> None:
         lost, self._health = list(self._health), {}
@@ -181,9 +179,3 @@ class Replica:
             self._complaint = failure.reason
             extra = {"signer": str(self.endpoint), "reason": failure.reason, "found": failure.message}
             _LOG.warning("a signer is not heard of", extra=extra)
-
-
-def _essence(health: ReplicaHealth | None) -> tuple[object, ...] | None:
-    if health is None:
-        return None
-    return health.outcome, health.reason, health.message, health.generation, health.since

@@ -24,6 +24,8 @@ REFRESH_SECONDS = 60.0
 """Between two reports that a key which passes was verified again."""
 OUTAGE_SECONDS = 10.0
 """For which a key that passed is not called unknown: of thousands of calls a few fail, which says nothing."""
+REFUSED_AGAIN_SECONDS = 5.0
+"""After which a refusal like the one before is news: meanwhile somebody else may have found that KMS would sign."""
 _SWEEP_SECONDS = 1.0
 """Between two looks for keys that are gone."""
 
@@ -54,7 +56,7 @@ class KeyHealth:
     reason: Reason | None
     message: str
     since: datetime
-    """When the outcome became this one, for this reason."""
+    """When the outcome became this one, for this reason; of a refusal, when it was last met, to some seconds."""
     last_verified: datetime | None
     """When a signature was last verified, to the minute."""
 
@@ -127,6 +129,7 @@ class HealthBoard:
     @contextmanager
     def watching(self, namespace: str | None) -> "Iterator[Watch]":
         """Watch all keys, or those of a namespace; first of all, all that are known count as changed."""
+        self.sweep()
         watch = Watch(self, namespace)
         for name in self._known:
             watch.note(name)
@@ -165,7 +168,7 @@ class HealthBoard:
         )
         if known is not None and _entry_for(self._catalogue(), known.pin) is entry:
             before = known.health
-            if (before.outcome, before.reason) == (health.outcome, health.reason):
+            if _goes_on(before, health):
                 health = replace(health, since=before.since)
             if refusal is not None:
                 health = replace(health, last_verified=before.last_verified)
@@ -243,6 +246,13 @@ async def _wait(event: asyncio.Event, seconds: float) -> None:
             await event.wait()
     except TimeoutError:
         return
+
+
+def _goes_on(before: KeyHealth, health: KeyHealth) -> bool:
+    if (before.outcome, before.reason) != (health.outcome, health.reason):
+        return False
+    age = (health.since - before.since).total_seconds()
+    return health.outcome is not CheckOutcome.FAILED or age < REFUSED_AGAIN_SECONDS
 
 
 def _entry_for(catalogue: Catalogue, pin: Pin) -> KeyEntry | None:

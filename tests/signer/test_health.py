@@ -121,12 +121,17 @@ def test_what_a_reason_says_of_the_key(desk: Desk, reason: Reason, outcome: Chec
     assert desk.health.outcome is outcome
 
 
-def test_the_same_failure_again_is_no_news(desk: Desk) -> None:
+def test_the_same_failure_at_the_same_time_is_no_news_and_a_while_later_it_is(desk: Desk) -> None:
     with desk.board.watching(None) as watch:
-        for desk.seconds in (0, 10, 20):
+        for desk.seconds in (0, 1, 4.9):
             desk.board.failed(desk.pin, DENIED)
         assert desk.told(watch) == [FAILED]
-        desk.at(30).board.failed(desk.pin, Refusal(Reason.KeyDisabled, "off"))
+        desk.at(4.9).board.failed(desk.pin, DENIED)
+        assert desk.told(watch) == []
+        desk.at(5).board.failed(desk.pin, DENIED)
+        assert desk.told(watch) == [FAILED]
+        assert desk.health.since == desk.now()
+        desk.at(6).board.failed(desk.pin, Refusal(Reason.KeyDisabled, "off"))
         assert desk.told(watch) == [FAILED]
     assert desk.health.since == desk.now()
 
@@ -143,6 +148,12 @@ def test_a_trial_that_succeeds_is_told_at_once(desk: Desk) -> None:
     desk.at(1).board.failed(desk.pin, DENIED)
     desk.at(11).board.verified(desk.pin)
     assert (desk.health.outcome, desk.health.since) == (PASSED, desk.now())
+
+
+def test_an_outage_that_goes_on_began_when_it_did(desk: Desk) -> None:
+    for desk.seconds in (0, 100):
+        desk.board.failed(desk.pin, OUT)
+    assert desk.health.since == desk.at(0).now()
 
 
 @pytest.mark.parametrize(("seconds", "outcome"), [(9.9, PASSED), (10, UNKNOWN)])
@@ -204,7 +215,7 @@ def test_what_was_said_of_another_key_or_certificate_is_forgotten(desk: Desk, ch
         desk.board.verified(desk.pin)
         desk.told(watch)
         CHANGES[change](desk)
-        desk.board.sweep()
+        desk.at(1).board.sweep()
         assert desk.told(watch) == [None]
         desk.board.failed(desk.pin, DENIED)
         assert desk.told(watch) == []
@@ -243,6 +254,13 @@ def test_a_watcher_of_one_namespace_hears_of_no_other(desk: Desk) -> None:
         assert (desk.told(foreign), desk.told(own)) == ([], [FAILED])
 
 
+def test_a_watcher_that_comes_later_hears_nothing_of_a_key_that_is_gone(desk: Desk) -> None:
+    desk.board.verified(desk.pin)
+    desk.catalogue = Catalogue()
+    with desk.board.watching(None) as watch:
+        assert desk.told(watch) == []
+
+
 def test_a_watcher_that_has_left_costs_nothing(desk: Desk) -> None:
     with desk.board.watching(None) as watch:
         pass
@@ -273,6 +291,6 @@ async def test_a_key_that_is_gone_is_found_while_waiting(desk: Desk) -> None:
     desk.board.verified(desk.pin)
     with desk.board.watching(None) as watch:
         desk.told(watch)
-        desk.catalogue = Catalogue()
+        desk.at(1).catalogue = Catalogue()
         assert await watch.stirred(60)
         assert desk.told(watch) == [None]
