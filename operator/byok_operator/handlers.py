@@ -72,7 +72,7 @@ class KopfThread:
                     standalone=True,
                     stop_flag=self._stop,
                 )
-            except Exception as error:  # noqa: BLE001 - whatever ends kopf: without it changes would be seen late
+            except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - whatever ends kopf: changes would be late
                 _LOG.warning("watching ended and begins again", extra={"cause": f"{type(error).__name__}: {error}"})
             if not self._stopping.is_set():
                 await _wait(self._stop, _RESTART_SECONDS * (0.5 + random.random() / 2))  # noqa: S311 - jitter

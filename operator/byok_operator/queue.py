@@ -61,12 +61,12 @@ class WorkQueue(Generic[Subject]):
         for subject in subjects:
             self.add(subject)
 
-    def retry(self, subject: Subject) -> float:
+    def retry(self, subject: Subject, *, at_least: float = 0.0) -> float:
         """Have a subject that failed worked on again, later each time; gives the seconds until then."""
         failures = self._failures[subject] = self._failures.get(subject, 0) + 1
         # Beyond 2**30 the longest wait has long been reached, and a float would overflow some day.
         backoff = min(self._retries.longest, self._retries.first * 2.0 ** min(failures - 1, 30))
-        delay = max(backoff * (0.5 + self._random() / 2), self._wait_for_turn())
+        delay = max(at_least, backoff * (0.5 + self._random() / 2), self._wait_for_turn())
         self.add(subject, delay)
         return delay
 

@@ -26,6 +26,8 @@ from byok_operator.transitions import Event
 from byok_service.kubernetes import ApiUnavailable, KubernetesError
 
 _LOG = logging.getLogger(__name__)
+_LONGEST_ASKED = 60.0
+"""Seconds that the API server may ask a retry to wait."""
 
 
 @dataclass(frozen=True)
@@ -65,8 +67,10 @@ class Reconciler:
         try:
             outcome = await self._reconcile(identity)
         except KubernetesError as error:
-            outcome = "unavailable" if isinstance(error, ApiUnavailable) else "refused"
-            delay = self._desk.queue.retry(identity)
+            outcome, asked = "refused", 0.0
+            if isinstance(error, ApiUnavailable):
+                outcome, asked = "unavailable", min(error.retry_after or 0.0, _LONGEST_ASKED)
+            delay = self._desk.queue.retry(identity, at_least=asked)
             _LOG.warning(
                 "status could not be written",
                 extra={"kind": kind, "object": str(name), "cause": str(error), "again_in": round(delay, 1)},

@@ -122,6 +122,15 @@ def test_failures_come_back_ever_later_up_to_a_bound_until_one_succeeds() -> Non
     _run(main())
 
 
+def test_a_retry_waits_as_long_as_it_was_asked_to() -> None:
+    async def main() -> None:
+        queue = _queue()
+        assert queue.retry("a", at_least=30) == 30
+        assert await _take(queue) == (30, "a")
+
+    _run(main())
+
+
 @pytest.mark.parametrize(("random", "delay"), [(0.0, 0.5), (0.5, 0.75), (1.0, 1.0)])
 def test_retries_are_spread_over_half_of_their_wait(random: float, delay: float) -> None:
     async def main() -> None:

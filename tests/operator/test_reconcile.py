@@ -225,6 +225,15 @@ async def test_a_write_that_fails_is_tried_again(operator: Operator) -> None:
     assert operator.reconciles("SigningRecipe", "unavailable") == 3
 
 
+async def test_a_write_that_the_api_server_puts_off_waits_as_long_as_it_says(operator: Operator) -> None:
+    headers = {"Retry-After": "30"}
+    operator.server.answers = [web.json_response({"kind": "Status"}, status=429, headers=headers)]
+    operator.apply("SigningRecipe", "media/photo", recipe_spec())
+    await until(lambda: operator.reconciles("SigningRecipe", "unavailable") == 1)
+    await operator.settled()
+    assert operator.says("SigningRecipe", "media/photo") == ""
+
+
 async def test_one_that_does_not_lead_writes_nothing(operator: Operator) -> None:
     operator.leading = False
     await _key_and_recipe(operator)
