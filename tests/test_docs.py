@@ -115,7 +115,16 @@ def test_named_flags_are_settings() -> None:
 )
 def test_named_reasons_exist(name: str) -> None:
     words = set(re.findall(r"`([A-Z][a-z]+(?:[A-Z][a-z]+)+)`", page(name)))
-    others = {"ByokKey", "SigningRecipe", "SignerClient", "AsyncSignerClient", "ErrorInfo", "RetryInfo", "AuditRecord"}
+    others = {
+        "ByokKey",
+        "SigningRecipe",
+        "SignerClient",
+        "AsyncSignerClient",
+        "ErrorInfo",
+        "RetryInfo",
+        "AuditRecord",
+        "ValidatingAdmissionPolicy",
+    }
     calls = {"GetRecipe", "SignClaim", "SignClaims", "SignDigest", "GetPublicKey", "DryRun", "TagSession"}
     said = {*ByokKeyConditionType, *SigningRecipeConditionType, *ConditionReason}
 
