@@ -4,7 +4,6 @@ Every signer is an endpoint of its own with a channel of its own: gRPC's balanci
 """
 
 import asyncio
-import socket
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -109,12 +108,6 @@ def open_channel(endpoint: Endpoint, trusted: bytes, *, ping_seconds: float) -> 
     }
     credentials = grpc.ssl_channel_credentials(trusted)
     return grpc.aio.secure_channel(endpoint.target, credentials, tuple(options.items()))
-
-
-async def look_up(host: str) -> list[str]:
-    """List the addresses of a host that TCP reaches; OSError."""
-    found = await asyncio.get_running_loop().getaddrinfo(host, None, type=socket.SOCK_STREAM)
-    return [str(address[0]) for *_, address in found]
 
 
 async def _addresses_of(host: str, resolve: Resolve) -> tuple[set[str], str]:

@@ -12,8 +12,9 @@ from byok_api.references import ObjectName
 from byok_operator.observations import Probe, ProbeFailure, ReplicaHealth
 from byok_operator.probing import ProbeRequest
 from byok_operator.signer_answers import CallFailedError
-from byok_operator.signer_channels import Endpoint, Resolve, SignerDoor, UnusableFileError, look_up, open_channel
+from byok_operator.signer_channels import Endpoint, Resolve, SignerDoor, UnusableFileError, open_channel
 from byok_operator.signer_replicas import Changed, Replica
+from byok_service.names import resolve_tcp
 
 _LOG = logging.getLogger(__name__)
 LOOK_EVERY = 10.0
@@ -48,7 +49,7 @@ class Signers:
         door: SignerDoor,
         *,
         changed: Changed,
-        resolve: Resolve = look_up,
+        resolve: Resolve = resolve_tcp,
         ping_seconds: float = PING_SECONDS,
     ) -> None:
         self._door = door

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, cast
 
 import boto3
 from botocore.config import Config
-from cryptography.hazmat.primitives.serialization import load_der_public_key
+from cryptography.hazmat.primitives.serialization import Encoding, load_der_public_key
 
 from byok_api import keypolicy
 from byok_api.algorithms import SigningAlgorithm
@@ -18,7 +18,7 @@ from byok_api.keypolicy import Grantee
 from byok_api.references import KeyArn
 from byok_api.signatures import PublicKey
 from byok_sandbox.ca import SigningAuthority, name
-from byok_sandbox.csr import csr_for
+from byok_signer.csr import RequestedNames, Unsigned
 
 if TYPE_CHECKING:
     from mypy_boto3_kms import KMSClient
@@ -94,16 +94,14 @@ class KeyOwner:
         """Have a CA certify the key, by a CSR that KMS signs."""
         public_key = load_der_public_key(self.kms.get_public_key(KeyId=str(key))["PublicKey"])
 
-        def sign(message: bytes) -> bytes:
-            # RAW takes 4,096 bytes; a CSR has a tenth of that.
-            answer = self.kms.sign(
-                KeyId=str(key),
-                Message=message,
-                MessageType="RAW",
-                SigningAlgorithm=cast("SigningAlgorithmSpecType", algorithm.facts.kms),
-            )
-            return answer["Signature"]
-
         subject = name("Example Media GmbH", f"Example Media {algorithm}")
-        csr = csr_for(cast("PublicKey", public_key), algorithm, subject, sign=sign)
+        request = Unsigned(cast("PublicKey", public_key), algorithm, RequestedNames(subject))
+        # RAW takes 4,096 bytes; a request has a tenth of that.
+        answer = self.kms.sign(
+            KeyId=str(key),
+            Message=request.message(),
+            MessageType="RAW",
+            SigningAlgorithm=cast("SigningAlgorithmSpecType", algorithm.facts.kms),
+        )
+        csr = request.signed(answer["Signature"]).public_bytes(Encoding.PEM).decode()
         return authority.certify_csr(csr, now=datetime.now(UTC))

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from byok_operator.signer_channels import Endpoint, SignerDoor, UnusableFileError, look_up
+from byok_operator.signer_channels import Endpoint, SignerDoor, UnusableFileError
 from byok_sandbox.ca import TlsAuthority
 from byok_service.setting_types import TcpAddress
 from tests.support.pki import NOW
@@ -65,11 +65,6 @@ async def test_one_name_in_all_certificates_can_be_given(tmp_path: Path) -> None
 def test_an_endpoint_is_written_as_grpc_and_people_want_it(ip: str, target: str, text: str) -> None:
     endpoint = Endpoint(ip, 1, "x")
     assert (endpoint.target, str(endpoint)) == (target, text)
-
-
-async def test_the_machines_own_name_is_looked_up() -> None:
-    assert set(await look_up("localhost")) & {"127.0.0.1", "::1"}
-    assert set(await look_up("127.0.0.1")) == {"127.0.0.1"}
 
 
 def test_a_token_is_read_as_it_is_now(tmp_path: Path) -> None:

@@ -15,9 +15,10 @@ from byok_api.references import ObjectName
 from byok_api.signatures import spki_of
 from byok_operator.observations import Outcome, Probe, ProbeFailure, ReplicaHealth
 from byok_operator.probing import ProbeRequest
-from byok_operator.signer_channels import Resolve, SignerDoor, look_up
+from byok_operator.signer_channels import Resolve, SignerDoor
 from byok_operator.signers import Signers
 from byok_sandbox.software_kms import GRANTED
+from byok_service.names import resolve_tcp
 from byok_service.setting_types import TcpAddress
 from tests.support.fleet import Fleet, fleet_of
 from tests.support.pki import identity
@@ -76,7 +77,7 @@ class Operator:
 
 @asynccontextmanager
 async def operator_at(
-    door: SignerDoor, *, resolve: Resolve = look_up, ping_seconds: float = 20.0
+    door: SignerDoor, *, resolve: Resolve = resolve_tcp, ping_seconds: float = 20.0
 ) -> AsyncIterator[Operator]:
     changed: list[ObjectName] = []
 

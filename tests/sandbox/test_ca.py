@@ -15,7 +15,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from byok_api.algorithms import SigningAlgorithm
 from byok_api.certificates import lint
 from byok_sandbox import ca
-from byok_sandbox.csr import csr_for
+from byok_signer.csr import RequestedNames, Unsigned
 from tests.support import pki, verdicts
 from tests.support.pki import NOW
 
@@ -24,10 +24,9 @@ MEDIA = sorted(path for path in verdicts.MEDIA.iterdir() if path.suffix != ".md"
 
 
 def _csr(identity: pki.Identity) -> str:
-    def sign(message: bytes) -> bytes:
-        return pki.sign_der(identity.private_key, identity.algorithm, message)
-
-    return csr_for(identity.public_key, identity.algorithm, SUBJECT, sign=sign)
+    request = Unsigned(identity.public_key, identity.algorithm, RequestedNames(SUBJECT))
+    signature = pki.sign_der(identity.private_key, identity.algorithm, request.message())
+    return request.signed(signature).public_bytes(Encoding.PEM).decode()
 
 
 @pytest.mark.parametrize("algorithm", SigningAlgorithm)
@@ -54,27 +53,11 @@ def test_a_key_that_only_signs_is_certified_by_its_csr(algorithm: SigningAlgorit
     assert verdicts.verdict(replace(identity, chain=chain), pki.trust_anchor()) == "Trusted"
 
 
-def test_a_csr_for_another_algorithm_than_the_keys_is_refused() -> None:
-    with pytest.raises(ValueError, match="ES384"):
-        csr_for(pki.identity().public_key, SigningAlgorithm.ES384, SUBJECT, sign=lambda _: b"")
-
-
-def test_what_the_callback_raises_comes_through() -> None:
-    def denied(_message: bytes) -> bytes:
-        raise PermissionError("kms:Sign is denied")
-
-    with pytest.raises(PermissionError, match="kms:Sign"):
-        csr_for(pki.identity().public_key, SigningAlgorithm.ES256, SUBJECT, sign=denied)
-
-
-def _signed_by_another_key() -> str:
-    other = pki.new_key(SigningAlgorithm.ES256)
-    return csr_for(
-        pki.identity().public_key,
-        SigningAlgorithm.ES256,
-        SUBJECT,
-        sign=lambda message: pki.sign_der(other, SigningAlgorithm.ES256, message),
-    )
+def _altered_after_signing() -> str:
+    der = x509.load_pem_x509_csr(_csr(pki.identity()).encode()).public_bytes(Encoding.DER)
+    altered = der.replace(b"Example", b"Exemple")
+    assert altered != der
+    return x509.load_der_x509_csr(altered).public_bytes(Encoding.PEM).decode()
 
 
 def _without_organization() -> str:
@@ -85,7 +68,7 @@ def _without_organization() -> str:
 
 
 CSRS = {
-    "another key's signature": (_signed_by_another_key(), "not signed by the key"),
+    "altered": (_altered_after_signing(), "not signed by the key"),
     "no organization": (_without_organization(), "names no organization"),
     "garbage": ("-----BEGIN CERTIFICATE REQUEST-----\nAAAA\n-----END CERTIFICATE REQUEST-----\n", "not a PEM"),
     "empty": ("", "not a PEM"),

@@ -4,7 +4,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Iterable
 
-from byok_signer.names import resolve_tcp
+from byok_service.names import resolve_tcp
 
 LOOK_EVERY = 10.0
 """Seconds between two look-ups."""

@@ -6,7 +6,7 @@ import socket
 
 import pytest
 
-from byok_signer.names import resolve_tcp
+from byok_service.names import resolve_tcp
 from byok_signer.quota import Replicas
 
 HOST = "byok-signer-peers.byok-system.svc"

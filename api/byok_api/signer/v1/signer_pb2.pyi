@@ -816,7 +816,7 @@ class KeyHealth(_message.Message):
     """What KMS said and what to do."""
     @_builtins.property
     def since(self) -> _timestamp_pb2.Timestamp:
-        """Since when KMS says so."""
+        """Since when KMS says so; of a key that failed, when KMS last refused it, to a few seconds."""
 
     @_builtins.property
     def last_verified(self) -> _timestamp_pb2.Timestamp:
