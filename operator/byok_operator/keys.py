@@ -103,6 +103,11 @@ class Keys:
         """Give a key's Ready as it was last planned; None if this process has not planned it yet."""
         return self._ready.get(name)
 
+    @property
+    def expects_probes(self) -> bool:
+        """Whether some are wanted or under way, and signers answer."""
+        return not self._prober.is_idle and self._prober.is_flowing
+
     async def probe(self) -> None:
         """Make the probes that are wanted, one after the other, for ever; several of these may run at once."""
         await self._prober.work()

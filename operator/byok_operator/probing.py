@@ -61,6 +61,11 @@ class Prober:
         return self._waiting.get(name)
 
     @property
+    def is_idle(self) -> bool:
+        """Whether no probe is wanted or under way."""
+        return not self._waiting
+
+    @property
     def is_flowing(self) -> bool:
         """Whether signers answer one probe after the other, so that turns come soon."""
         return self._clock() - self._flowed_at < FLOW_SECONDS

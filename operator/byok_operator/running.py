@@ -42,11 +42,15 @@ class Operator:
         self._means = means
         self.metrics = Metrics(means.now)
         self._queue: WorkQueue[Identity] = WorkQueue(Retries(), clock=means.seconds, random=means.chance)
-        self.metrics.observe_queue(lambda: self._queue.depth, lambda: self._queue.age)
         self._inventory = Inventory(rules)
         self._store = Store(self._inventory, wake=self._queue.add_all)
         self._lists = Lists(api, self._store, random=means.chance)
         self._elector = Elector(api, settings.namespace, identity=identity_of_process())
+        # One that only follows has all in its queue, which is no backlog.
+        self.metrics.observe_queue(
+            lambda: self._queue.depth if self._elector.leading else 0,
+            lambda: self._queue.age if self._elector.leading else 0,
+        )
         self._events = EventWriter(api, instance=socket.gethostname(), dropped=self.metrics.event_dropped)
         self._presets = Presets(
             api, settings.namespace, folder=settings.presets, managed_key_file=settings.managed_key_file
@@ -62,6 +66,7 @@ class Operator:
 
     async def run(self, signers: Signers) -> None:
         """Fill the store, wait for the lead, and reconcile; LeadershipLostError once the lead is lost."""
+        keys = Keys(self._inventory, signers, wake=self._queue.add_all, means=self._means, metrics=self.metrics)
         kopf = KopfThread(self._settings.kubernetes, self._hear_on(asyncio.get_running_loop()))
         try:
             await self._lists.fill()
@@ -69,8 +74,8 @@ class Operator:
             _LOG.info("knows the cluster", extra={"objects": len(self._store.identities())})
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._lists.run())
-                tasks.create_task(self._begin_to_watch(kopf))
-                tasks.create_task(self._lead(signers, tasks))
+                tasks.create_task(self._begin_to_watch(kopf, keys))
+                tasks.create_task(self._lead(signers, keys, tasks))
         except BaseExceptionGroup as failures:
             lost = failures.subgroup(LeadershipLostError)
             if lost is None:
@@ -84,7 +89,7 @@ class Operator:
         await self._events.flush(_FLUSH_SECONDS)
         await self._elector.release()
 
-    async def _begin_to_watch(self, kopf: KopfThread) -> None:
+    async def _begin_to_watch(self, kopf: KopfThread, keys: Keys) -> None:
         """Start kopf once what the first lists found is worked off.
 
         It begins with lists of its own, of which each object costs as much as a reconcile, and so would the echo of
@@ -93,16 +98,15 @@ class Operator:
         """
         began, waited = self._means.seconds(), 0.0
         while waited < (_FOLLOWER_WAITS if not self._elector.leading else _BACKLOG_LIMIT):
-            if self._elector.leading and self._queue.is_idle:
+            if self._elector.leading and self._queue.is_idle and not keys.expects_probes:
                 break
             await asyncio.sleep(_LOOK_SECONDS)
             waited = self._means.seconds() - began
         kopf.start()
 
-    async def _lead(self, signers: Signers, tasks: asyncio.TaskGroup) -> None:
+    async def _lead(self, signers: Signers, keys: Keys, tasks: asyncio.TaskGroup) -> None:
         await self._elector.acquire()
         self.metrics.leads(is_leader=True)
-        keys = Keys(self._inventory, signers, wake=self._queue.add_all, means=self._means, metrics=self.metrics)
         writer = StatusWriter(self._api, self._store)
         desk = Desk(self._inventory, self._store, keys, writer, self._events, self._queue, self.metrics)
         reconciler = Reconciler(desk, means=self._means, leading=lambda: self._elector.leading)

@@ -66,7 +66,7 @@ class Settings(InstallationSettings):
 
     workers: Annotated[
         Annotated[int, Field(ge=1, le=256)], Setting("COUNT", "Objects that are reconciled at once.")
-    ] = 32
+    ] = 16
     probes: Annotated[
         Annotated[int, Field(ge=1, le=256)], Setting("COUNT", "Keys that signers are asked to probe at once.")
     ] = 16

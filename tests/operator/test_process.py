@@ -13,6 +13,7 @@ import pytest
 from tests.support.eventually import until
 from tests.support.fake_api_server import FakeApiServer
 from tests.support.pki import identity
+from tests.support.reconciling import manifest, recipe_spec
 
 _LIMIT = 30.0
 _LEASES, _LEASE = "coordination.k8s.io/leases", ("byok-system", "byok-operator")
@@ -105,10 +106,13 @@ async def test_a_follower_is_ready_and_writes_nothing(operator: OperatorProcess)
             "spec": spec,
         },
     )
+    operator.server.put("byok.dev/signingrecipes", manifest("SigningRecipe", "media/photo", recipe_spec()))
     await operator.start()
     await until(lambda: operator.logged("knows the cluster"), _LIMIT)
     assert await operator.get("/readyz") == (200, "ok\n")
-    assert "byok_operator_leader 0.0" in (await operator.get("/metrics"))[1]
+    metrics = (await operator.get("/metrics"))[1]
+    assert "byok_operator_leader 0.0" in metrics
+    assert "byok_operator_queue_depth 0.0" in metrics
     assert operator.server.writes() == []
 
 
