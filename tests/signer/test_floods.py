@@ -119,10 +119,10 @@ async def test_ten_thousand_junk_tokens_cost_the_api_server_nothing_and_good_cal
         assert (await world.authenticate(world.token())).username == JOB.username
         await asyncio.sleep(0)
     await asyncio.gather(*floods)
-    assert calls >= 20
+    assert calls >= 5
     # Of the good ones alone, which are asked about again as time goes by.
     assert calls < world.cluster.asked[TOKEN_REVIEW] <= calls + 10
-    assert world.cluster.asked["jwks"] <= 2
+    assert world.cluster.asked["jwks"] <= 5  # one in ten seconds
 
 
 async def test_a_flood_of_real_tokens_of_one_namespace_starves_nobody_else(world: World) -> None:
