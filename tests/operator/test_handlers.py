@@ -7,9 +7,12 @@ from pathlib import Path
 
 import pytest
 import yaml
+from aiohttp import web
 
 from byok_operator import handlers
 from byok_operator.handlers import KopfThread
+from tests.support.eventually import until
+from tests.support.fake_api_server import TOKEN, FakeApiServer
 
 
 def test_kopf_leaves_objects_alone_and_comes_back_soon() -> None:
@@ -52,3 +55,18 @@ async def test_kopf_ends_soon_even_while_it_cannot_reach_the_api_server(kubeconf
     began = time.monotonic()
     await thread.stop()
     assert time.monotonic() - began < 5
+
+
+async def test_kopf_comes_back_with_a_token_that_was_renewed_after_the_old_one_had_expired(tmp_path: Path) -> None:
+    token = tmp_path / "token"
+    token.write_text("expired")
+    async with FakeApiServer() as server:
+        thread = KopfThread(server.kubeconfig(tmp_path, tokenFile=str(token)), lambda *_: None)
+        # Given to the first request that is let in.
+        server.answers = [web.json_response({"versions": []})]
+        thread.start()
+        await until(lambda: len(server.requests) >= 2)
+        assert server.answers
+        token.write_text(TOKEN)
+        await until(lambda: not server.answers, 20)
+        await thread.stop()
