@@ -83,8 +83,12 @@ class Certifier:
     ) -> pb.CreateCertificateRequestResponse:
         """Have a key's certificate request signed."""
         caller = await self._pipeline.authenticate(call)
-        async with self._pipeline.recording_refusals(call, caller, key=f"{request.namespace}/{request.name}"):
-            admitted = await self._admit(call, caller, _name_in(request))
+        key = f"{request.namespace}/{request.name}"
+        async with self._pipeline.recording_refusals(call, caller, key=key) as subject:
+            right = Right(CERTIFY, KEYS, _name_in(request))
+            decision = await self._ports.access.check(caller, right)
+            subject["decision"] = decision.id or None
+            admitted = self._admit(call, caller, right, decision)
             unsigned, question = await self._question(admitted, request)
             demand = await self._asking.demand(
                 admitted.entry, question, caller.namespace, remaining=min(call.remaining, _TIMEOUT)
@@ -103,9 +107,7 @@ class Certifier:
                 while self._under_way:
                     await asyncio.wait(self._under_way)
 
-    async def _admit(self, call: Call, caller: Caller, name: ObjectName) -> _Request:
-        right = Right(CERTIFY, KEYS, name)
-        decision = await self._ports.access.check(caller, right)
+    def _admit(self, call: Call, caller: Caller, right: Right, decision: Decision) -> _Request:
         entry = authorize_key(self._ports.catalogue(), caller, right, decision)
         request = _Request(call, caller, right, decision, entry)
         self._check_standing(request, entry)

@@ -44,8 +44,12 @@ class Prober:
     async def probe(self, call: Call, request: pb.ProbeKeyRequest) -> pb.ProbeKeyResponse:
         """Probe a key as its manifest stands at the request's generation, or as it is known where that is 0."""
         caller = await self._pipeline.authenticate(call)
-        async with self._pipeline.recording_refusals(call, caller, key=f"{request.namespace}/{request.name}"):
-            entry = await self._find(caller, _name_in(request), request.generation)
+        key = f"{request.namespace}/{request.name}"
+        async with self._pipeline.recording_refusals(call, caller, key=key) as subject:
+            right = Right(PROBE, KEYS, _name_in(request))
+            decision = await self._check(caller, right)
+            subject["decision"] = decision.id or None
+            entry = self._find(caller, right, decision, request.generation)
             await self._take_quota(call, caller, entry)
         chain = entry.chain
         report = await probe_key(
@@ -69,11 +73,11 @@ class Prober:
         response.standing.CopyFrom(_standing_result(entry, now))
         return response
 
-    async def _find(self, caller: Caller, name: ObjectName, generation: int) -> KeyEntry:
+    def _find(self, caller: Caller, right: Right, decision: Decision, generation: int) -> KeyEntry:
         """Find a key that the caller may probe; refused with a delay while its generation has not come yet."""
-        right = Right(PROBE, KEYS, name)
-        decision = await self._check(caller, right)
-        catalogue = self._ports.catalogue()
+        name, catalogue = right.name, self._ports.catalogue()
+        if name is None:
+            raise AssertionError("one key is probed")
         found = catalogue.keys.get(name) if decision.allowed else None
         if generation and decision.allowed:
             seen = found.manifest.metadata.generation or 0 if isinstance(found, KeyEntry) else 0

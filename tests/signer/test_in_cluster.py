@@ -141,6 +141,8 @@ async def test_who_may_probe_one_key_may_probe_no_other(bench: Bench, cluster: R
     assert (await bench.probe.ProbeKey(request, metadata=bench.metadata)).sign.outcome == pb.ProbeResult.PASSED
     other = pb.ProbeKeyRequest(namespace="media", name="other")
     assert (await refusal_of(bench.probe.ProbeKey(other, metadata=bench.metadata))).reason is Reason.ProbeNotAllowed
+    (event,) = await bench.records(Kind.REFUSAL)
+    assert (event.key, event.decision) == ("media/other", f"audit-{cluster.asked.total()}")
 
 
 async def test_fifty_callers_cost_one_question_of_each_kind_each(bench: Bench, cluster: ReviewingCluster) -> None:
