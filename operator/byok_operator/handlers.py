@@ -24,7 +24,8 @@ from byok_service.kubernetes import BYOK_KEYS, NAMESPACES, SIGNING_RECIPES, Json
 _LOG = logging.getLogger(__name__)
 _RESTART_SECONDS = 2.0
 """At most so long kopf is away after it ended."""
-_STOP_SECONDS = 5.0
+_STOP_SECONDS = 10.0
+"""kopf waits for up to half of it for what its tasks began."""
 _CLOSING_SECONDS = 0.25
 
 Hear = Callable[[Kind, str | None, JsonObject], None]
@@ -51,12 +52,14 @@ class KopfThread:
         self._thread.start()
 
     async def stop(self) -> None:
-        """End, within a few seconds."""
+        """End, within ten seconds."""
         self._stopping.set()
         if self._loop is not None and self._stop is not None and not self._loop.is_closed():
             self._loop.call_soon_threadsafe(self._stop.set)
         if self._thread.ident is not None:
             await asyncio.to_thread(self._thread.join, _STOP_SECONDS)
+            if self._thread.is_alive():
+                _LOG.warning("kopf did not end in time")
 
     def _run(self) -> None:
         asyncio.run(self._watch())

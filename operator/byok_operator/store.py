@@ -18,13 +18,12 @@ from byok_api.manifests import ManifestError
 from byok_api.metadata import NAMESPACE_NAME_LABEL
 from byok_api.objects import Identity, Namespace, parse_object, unreadable
 from byok_api.references import ObjectName
+from byok_operator.key_facts import handled_by
+from byok_operator.observations import REVERIFY_ANNOTATION
 from byok_service.kubernetes import JsonObject
 
 Kind = Literal["ByokKey", "SigningRecipe", "Namespace"]
 KINDS: Final[tuple[Kind, ...]] = ("Namespace", "ByokKey", "SigningRecipe")
-REVERIFY: Final = "byok.dev/reverify"
-"""Annotation whose new value asks for a probe at once."""
-_REVERIFY_LIMIT = 256
 
 Wake = Callable[[Iterable[Identity]], None]
 
@@ -38,7 +37,7 @@ class Seen:
     version: int
     """resourceVersion; later ones are greater (Kubernetes API concepts, "Resource versions", since 1.35 by promise)."""
     reverify: str | None
-    """Value of the annotation byok.dev/reverify."""
+    """Value of REVERIFY_ANNOTATION, as far as it is told apart."""
     order: int
     """How many changes the store had seen by then."""
     _status: bytes = field(repr=False)
@@ -149,12 +148,12 @@ class Store:
     def _read(self, document: JsonObject) -> Seen:
         self._order += 1
         metadata = document["metadata"]
-        reverify = (metadata.get("annotations") or {}).get(REVERIFY)
+        reverify = (metadata.get("annotations") or {}).get(REVERIFY_ANNOTATION)
         return Seen(
             uid=metadata.get("uid", ""),
             generation=metadata.get("generation", 0),
             version=int(metadata.get("resourceVersion", "0")),
-            reverify=reverify[:_REVERIFY_LIMIT] if isinstance(reverify, str) else None,
+            reverify=handled_by(reverify),
             order=self._order,
             _status=_packed(document.get("status")),
         )
