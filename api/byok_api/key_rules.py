@@ -75,6 +75,7 @@ class KeyStanding:
     algorithm: SigningAlgorithm | None
     """None if the spec asks for one that the certificate's key does not have, or names none and has no certificate."""
     deactivated: bool
+    """By its owner, who may also have deleted it; `problem` then says which."""
     acceptance: Problem | None
     """What stands against the spec, by itself or by the installation's rules: then nothing is asked of KMS for it."""
     certificate: Problem | None
@@ -120,6 +121,13 @@ def arns_of(key: ByokKey) -> tuple[KeyArn, ...]:
     """List the ARNs that a key names: its own, then its replicas'."""
     aws = key.spec.aws
     return tuple(KeyArn(arn) for arn in (aws.key_arn, *(aws.replicas or ())))
+
+
+def _stays(facts: KeyFacts) -> Fault | None:
+    # A finalizer may keep an object for good; its owner has said that it shall be no more.
+    if facts.key.metadata.deletion_timestamp is not None:
+        return Reason.KeyDeactivated, "is being deleted"
+    return None
 
 
 def _is_active(facts: KeyFacts) -> Fault | None:
@@ -182,8 +190,9 @@ def _is_claimed_once(facts: KeyFacts) -> Fault | None:
 
 
 CERTIFICATE_CHECKS: tuple[KeyCheck, ...] = (_certificate_is_registered, _certificate_is_suitable)
+ACTIVITY_CHECKS: tuple[KeyCheck, ...] = (_stays, _is_active)
 KEY_CHECKS: tuple[KeyCheck, ...] = (
-    _is_active,
+    *ACTIVITY_CHECKS,
     _is_owned,
     _has_external_id,
     _terms_are_acknowledged,
@@ -208,7 +217,7 @@ def judge_key(key: ByokKey, registered: Registered | None, older_claim: ObjectNa
         key=key,
         chain=registered.chain if registered else None,
         algorithm=algorithm,
-        deactivated=key.spec.state is KeyState.DEACTIVATED,
+        deactivated=_first_problem(ACTIVITY_CHECKS, facts) is not None,
         acceptance=_first_problem(ACCEPTANCE_CHECKS, facts),
         certificate=_first_problem(CERTIFICATE_CHECKS, facts),
         problem=_first_problem(KEY_CHECKS, facts),

@@ -20,7 +20,6 @@ NAMESPACE_NAME_LABEL = "kubernetes.io/metadata.name"
 UNREAD = frozenset(
     {
         "deletionGracePeriodSeconds",
-        "deletionTimestamp",
         "finalizers",
         "generateName",
         "managedFields",
@@ -44,3 +43,5 @@ class ObjectMeta(Model):
     generation: Annotated[int | None, Field(ge=0)] = None
     """None for an object that no API server has seen."""
     creation_timestamp: AwareDatetime | None = None
+    deletion_timestamp: AwareDatetime | None = None
+    """Set once somebody has deleted the object: a finalizer may keep it for long after."""

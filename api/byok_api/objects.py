@@ -75,6 +75,13 @@ _QUOTE_LIMIT = 60
 _MESSAGE_LIMIT = 600
 # Beyond it JSON readers lose digits (RFC 8259, section 6), so that RFC 8785, by which recipes are hashed, has no form.
 _NUMBER_LIMIT = 2**53 - 1
+_SIZE_LIMIT = 256 * 1024
+"""What an object's own part may weigh: its text by character, and each value `_VALUE_WEIGHT` besides.
+
+A recipe can hold as much as the API server takes, 1.5 MiB, in values that its schema leaves open; whoever may write one
+would hold up all who read it for seconds.
+"""
+_VALUE_WEIGHT = 16
 _PART_OF_PATH = re.compile(r"[.\[]")
 # What is never handed to the model, which could not cope.
 _UNFIT: Final = frozenset({"DepthLimit", "NumberLimit"})
@@ -120,6 +127,9 @@ def parse_object(document: Mapping[str, Any], source: str, *, namespace: str | N
         content["metadata"] = {key: value for key, value in metadata.items() if key not in UNREAD}
         if namespace is not None and model is not Namespace:
             content["metadata"].setdefault("namespace", namespace)
+    if _weighs_too_much([value for key, value in content.items() if key != "metadata"]):
+        finding = _finding(document, ("spec",), "SizeLimit", f"weighs over {_SIZE_LIMIT} bytes", "shorten it")
+        raise ManifestError(_REASONS[model], source, _subject(document, model), (finding,))
     findings = list(_unreadable(document, content, ()))
     if _UNFIT.isdisjoint(finding.rule for finding in findings):
         validated = _validated(model, content, document)
@@ -167,6 +177,22 @@ def _subject(document: Mapping[str, Any], model: type[Object]) -> str:
     names = [metadata.get("namespace"), metadata.get("name")] if isinstance(metadata, Mapping) else []
     name = "/".join(part[:_QUOTE_LIMIT] for part in names if isinstance(part, str))
     return f"{model.__name__} {name}: " if name else f"{model.__name__}: "
+
+
+def _weighs_too_much(values: list[Any]) -> bool:
+    left = _SIZE_LIMIT
+    while values and left >= 0:
+        value = values.pop()
+        left -= _VALUE_WEIGHT
+        match value:
+            case str():
+                left -= len(value)
+            case Mapping():
+                left -= sum(map(len, value))
+                values += value.values()
+            case list():
+                values += value
+    return left < 0
 
 
 def _unreadable(document: Mapping[str, Any], value: object, path: Path) -> Iterator[Finding]:

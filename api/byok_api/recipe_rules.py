@@ -150,6 +150,9 @@ def judge_recipe(
     rules: Rules,
 ) -> RecipeStanding:
     """Judge a resolved recipe by the key that it names; `labels` are those of the recipe's namespace."""
+    acceptance = resolution.acceptance
+    if resolution.recipe.metadata.deletion_timestamp is not None:
+        acceptance = Problem(Reason.RecipeInvalid, f"recipe {resolution.recipe.name} is being deleted")
     authorization = key_problem = problem = None
     admitted = False
     if resolution.effective is not None:
@@ -161,12 +164,12 @@ def judge_recipe(
     return RecipeStanding(
         recipe=resolution.recipe,
         effective=resolution.effective,
-        acceptance=resolution.acceptance,
+        acceptance=acceptance,
         parents=resolution.parents,
         authorization=authorization,
         admitted=admitted,
         key_problem=key_problem,
-        problem=resolution.acceptance or resolution.parents or problem,
+        problem=acceptance or resolution.parents or problem,
     )
 
 

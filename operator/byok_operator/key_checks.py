@@ -272,7 +272,7 @@ def owner_must_not_have_stopped_it(facts: Facts, _leaves: Leaves) -> Verdict | N
     standing = facts.observed.standing
     if not isinstance(standing, KeyStanding) or not standing.deactivated:
         return None
-    return fails(Reason.KeyDeactivated.name, f"key {facts.observed.name} is deactivated (spec.state)")
+    return refused(standing.problem) if standing.problem else None
 
 
 def nothing_must_be_false(_facts: Facts, leaves: Leaves) -> Verdict | None:

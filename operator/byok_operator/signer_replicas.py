@@ -86,6 +86,7 @@ class Replica:
             name=request.name.name,
             generation=request.generation,
             least_privilege=request.least_privilege,
+            uid=request.uid,
         )
         try:
             response = await self._stub.ProbeKey(message, metadata=self._metadata(), timeout=timeout)

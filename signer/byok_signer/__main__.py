@@ -29,7 +29,7 @@ from byok_signer.ports import Ports
 from byok_signer.quota import Quotas, Replicas
 from byok_signer.server import SignerServer, services_for
 from byok_signer.settings import PROGRAM, Settings
-from byok_signer.sources import Source, open_source
+from byok_signer.sources import Source, StoppedError, open_source, unless_stopped
 
 # Not __name__, which is __main__ here and no logger of ours.
 _LOG = logging.getLogger("byok_signer")
@@ -43,6 +43,8 @@ def main() -> None:
     configure_logging(settings.log_level)
     try:
         asyncio.run(serve(settings))
+    except StoppedError:
+        _LOG.info("stopped before it could serve")
     except SettingsError as error:
         PROGRAM.exit_for(error)
     except Refusal as refusal:
@@ -84,10 +86,10 @@ class Running:
 
 
 @contextlib.asynccontextmanager
-async def running(settings: Settings, stopping: asyncio.Event | None = None) -> AsyncIterator[Running]:
+async def running(settings: Settings, stopping: asyncio.Event) -> AsyncIterator[Running]:
     """Run a whole signer, once all that it signs by is known; on leaving, let calls end and make the trail durable.
 
-    `stopping` ends the wait for what it signs by.
+    StoppedError once `stopping` is set before that.
     """
     metrics = Metrics()
     async with contextlib.AsyncExitStack() as stack:
@@ -100,7 +102,9 @@ async def running(settings: Settings, stopping: asyncio.Event | None = None) -> 
         if checkpointer is not None:
             stack.push_async_callback(checkpointer.close)
         rules = _rules(settings, checkpointer.reserved if checkpointer else None)
-        source = await stack.enter_async_context(open_source(settings, rules, metrics, _counting(metrics)))
+        source = await stack.enter_async_context(
+            open_source(settings, rules, metrics, _counting(metrics), stopping=stopping)
+        )
         replicas = Replicas(settings.replicas, host=settings.replicas_service)
         await replicas.start()
         stack.push_async_callback(replicas.close)
@@ -125,15 +129,17 @@ async def running(settings: Settings, stopping: asyncio.Event | None = None) -> 
         stack.callback(watching.cancel)
         http = await serve_http(settings.http_listen, metrics.exposition, _unreadiness(audit, watching, source))
         stack.push_async_callback(http.close)
-        await _until_ready(source, watching, stopping)
+        await unless_stopped(_until_ready(source, watching), stopping)
         await server.start()
         stack.push_async_callback(server.stop, settings.drain_seconds)
         yield Running(server, http, watching)
 
 
-async def _until_ready(source: Source, watching: "asyncio.Task[None]", stopping: asyncio.Event | None) -> None:
+async def _until_ready(source: Source, watching: "asyncio.Task[None]") -> None:
     """Wait: before it knows what there is, a signer would refuse what it should sign."""
-    while source.unreadiness() and not watching.done() and not (stopping and stopping.is_set()):  # noqa: ASYNC110 - three different things may end it
+    while source.unreadiness():
+        if watching.done():
+            await watching
         await asyncio.sleep(_LOOK)
 
 

@@ -161,8 +161,8 @@ class Certifier:
     def _check_standing(self, request: _Request, entry: KeyEntry) -> None:
         """Refuse for a spec that may not sign, its certificate left aside, and on what was heard too long ago."""
         name, problem = entry.name, entry.acceptance_problem
-        if entry.standing.deactivated:
-            raise Refusal(Reason.KeyDeactivated, f"key {name} is deactivated (spec.state)")
+        if entry.standing.deactivated and entry.standing.problem is not None:
+            raise entry.standing.problem.refusal()
         if problem is not None:
             raise problem.refusal()
         confirmed_at = min(self._ports.catalogue_confirmed_at(), request.caller.confirmed_at, request.decision.at)

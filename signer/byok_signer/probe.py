@@ -80,6 +80,22 @@ class ProbeReport:
     description_denied: bool
 
 
+def not_asked(key: KeyHandle, why: str) -> ProbeReport:
+    """Report on a key of which KMS was asked nothing."""
+    check = Check(CheckOutcome.UNKNOWN, message=f"KMS is not asked: {why}")
+    return ProbeReport(
+        get_public_key=check,
+        sign=check,
+        certificate=check,
+        least_privilege=None,
+        public_key=None,
+        algorithm=None,
+        external_id=key.external_id,
+        description=None,
+        description_denied=False,
+    )
+
+
 async def probe_key(kms: Kms, request: ProbeRequest) -> ProbeReport:
     """Ask KMS whether `request.key` can be used; raises no refusal."""
     probe = _Probe(kms, request)

@@ -14,7 +14,7 @@ from byok_signer.entries import KeyEntry, Refused
 from byok_signer.kms.port import KeyHandle
 from byok_signer.pipeline import Pipeline
 from byok_signer.ports import Ports
-from byok_signer.probe import Check, CheckOutcome, ProbeReport, ProbeRequest, probe_key
+from byok_signer.probe import Check, CheckOutcome, ProbeReport, ProbeRequest, not_asked, probe_key
 from byok_signer.quota import Demand, Family, QuotaKey, family_of
 from byok_signer.watching import HealthWatchers
 from byok_signer.work import Call
@@ -23,7 +23,7 @@ _NOT_SEEN_RETRY_AFTER = 1.0
 _CHECK_TIMEOUT = 5.0
 _UNDESCRIBED_SECONDS = 3600.0
 """For which a key of which nothing more is told is not asked about again: its owner's CloudTrail logs each denial."""
-_UNDESCRIBED_LIMIT = 1024
+_UNDESCRIBED_LIMIT = 10_000
 _OUTCOMES = {
     CheckOutcome.PASSED: pb.ProbeResult.PASSED,
     CheckOutcome.FAILED: pb.ProbeResult.FAILED,
@@ -49,22 +49,10 @@ class Prober:
             right = Right(PROBE, KEYS, _name_in(request))
             decision = await self._check(caller, right)
             subject["decision"] = decision.id or None
-            entry = self._find(caller, right, decision, request.generation)
-            await self._take_quota(call, caller, entry)
-        chain = entry.chain
-        report = await probe_key(
-            self._ports.kms,
-            ProbeRequest(
-                key=entry.handle,
-                algorithm=entry.algorithm,
-                registered_spki=signatures.spki_of(chain.public_key) if chain else None,
-                least_privilege=request.least_privilege,
-                timeout=min(call.remaining, _CHECK_TIMEOUT),
-                describe=self._may_describe(entry.handle),
-            ),
-        )
-        if report.description_denied:
-            self._do_not_describe(entry.handle)
+            entry = self._find(caller, right, decision, request)
+            if entry.acceptance_problem is None:
+                await self._take_quota(call, caller, entry)
+        report = await self._report(call, entry, least_privilege=request.least_privilege)
         now = self._ports.now()
         response = _response(report)
         response.generation = entry.manifest.metadata.generation or 0
@@ -73,15 +61,36 @@ class Prober:
         response.standing.CopyFrom(_standing_result(entry, now))
         return response
 
-    def _find(self, caller: Caller, right: Right, decision: Decision, generation: int) -> KeyEntry:
-        """Find a key that the caller may probe; refused with a delay while its generation has not come yet."""
-        name, catalogue = right.name, self._ports.catalogue()
+    async def _report(self, call: Call, entry: KeyEntry, *, least_privilege: bool) -> ProbeReport:
+        """Ask KMS, unless the rules have it that this ByokKey is not to name the KMS key: it may be somebody else's."""
+        if entry.acceptance_problem is not None:
+            return not_asked(entry.handle, entry.acceptance_problem.message)
+        chain = entry.chain
+        report = await probe_key(
+            self._ports.kms,
+            ProbeRequest(
+                key=entry.handle,
+                algorithm=entry.algorithm,
+                registered_spki=signatures.spki_of(chain.public_key) if chain else None,
+                least_privilege=least_privilege,
+                timeout=min(call.remaining, _CHECK_TIMEOUT),
+                describe=self._may_describe(entry.handle),
+            ),
+        )
+        if report.description_denied:
+            self._do_not_describe(entry.handle)
+        return report
+
+    def _find(self, caller: Caller, right: Right, decision: Decision, request: pb.ProbeKeyRequest) -> KeyEntry:
+        """Find a key that the caller may probe; refused with a delay while what is meant has not come yet."""
+        name, catalogue, generation = right.name, self._ports.catalogue(), request.generation
         if name is None:
             raise AssertionError("one key is probed")
         found = catalogue.keys.get(name) if decision.allowed else None
         if generation and decision.allowed:
             seen = found.manifest.metadata.generation or 0 if isinstance(found, KeyEntry) else 0
-            if found is None or (isinstance(found, KeyEntry) and generation > seen):
+            is_another = isinstance(found, KeyEntry) and request.uid not in {"", found.manifest.metadata.uid}
+            if found is None or is_another or (isinstance(found, KeyEntry) and generation > seen):
                 raise Refusal(
                     Reason.GenerationNotSeen,
                     f"key {name}: generation {generation} has not reached this signer, which has {seen}; ask again",

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from math import inf
+from typing import NamedTuple, TypeVar
 
 from byok_service.kubernetes import KubernetesApi, KubernetesError, SourceError
 from byok_service.settings import SettingsError
@@ -27,6 +28,31 @@ _START_SECONDS = 30.0
 _PAUSE = 1.0
 
 Changed = Callable[[Catalogue], None]
+_T = TypeVar("_T")
+
+
+class StoppedError(Exception):
+    """The signer was told to end before it could begin to serve."""
+
+
+async def unless_stopped(work: Coroutine[None, None, _T], stopping: asyncio.Event) -> _T:
+    """Wait for something that may take long at the start; StoppedError if the signer is told to end meanwhile."""
+    task, told = asyncio.create_task(work), asyncio.create_task(stopping.wait())
+    try:
+        await asyncio.wait((task, told), return_when=asyncio.FIRST_COMPLETED)
+        if not task.done():
+            raise StoppedError
+        return await task
+    finally:
+        task.cancel()
+        told.cancel()
+
+
+class _Reached(NamedTuple):
+    """A cluster that has answered."""
+
+    api: KubernetesApi
+    issuer: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,12 +71,20 @@ class Source:
 
 
 @contextlib.asynccontextmanager
-async def open_source(settings: Settings, rules: Rules, metrics: Metrics, changed: Changed) -> AsyncIterator[Source]:
-    """Open what the settings name; SettingsError for what cannot be used."""
+async def open_source(
+    settings: Settings, rules: Rules, metrics: Metrics, changed: Changed, *, stopping: asyncio.Event
+) -> AsyncIterator[Source]:
+    """Open what the settings name; SettingsError for what cannot be used, StoppedError once `stopping` is set."""
     if settings.kubernetes is None:
         opened = _folders(settings, rules, changed)
     else:
-        opened = _cluster(await _connected(settings.kubernetes), settings, rules, metrics, changed)
+        api = await _connected(settings.kubernetes)
+        try:
+            issuer = await unless_stopped(_issuer_of(api), stopping)
+        except BaseException:
+            await api.close()
+            raise
+        opened = _cluster(_Reached(api, issuer), settings, rules, metrics, changed)
     async with opened as source:
         yield source
 
@@ -77,8 +111,9 @@ async def _folders(settings: Settings, rules: Rules, changed: Changed) -> AsyncI
 
 @contextlib.asynccontextmanager
 async def _cluster(
-    api: KubernetesApi, settings: Settings, rules: Rules, metrics: Metrics, changed: Changed
+    cluster: _Reached, settings: Settings, rules: Rules, metrics: Metrics, changed: Changed
 ) -> AsyncIterator[Source]:
+    api = cluster.api
     async with contextlib.AsyncExitStack() as stack:
         stack.push_async_callback(api.close)
         catalogue = ClusterCatalogue(api, rules, changed=changed)
@@ -86,7 +121,7 @@ async def _cluster(
         stack.push_async_callback(desk.close)
         keys = ClusterKeys(api, clock=time.monotonic)
         stack.push_async_callback(keys.close)
-        local = _local_authenticator(settings, await _issuer_of(api), keys)
+        local = _local_authenticator(settings, cluster.issuer, keys)
 
         def unreadiness() -> list[str]:
             return [] if catalogue.synced else ["the cluster's keys and recipes have not been read yet"]

@@ -61,8 +61,9 @@ def _attributes_in(subject: pb.CertificateSubject) -> Iterator[x509.NameAttribut
             if required:
                 raise _invalid(f"subject.{field}", "is required")
             continue
-        if len(value) > limit or not value.isprintable() or value != value.strip():
-            raise _invalid(f"subject.{field}", f"takes up to {limit} printable characters, no space at either end")
+        # In bytes, as cryptography counts a common name; RFC 5280's bounds are of characters, of which it has no more.
+        if len(value.encode()) > limit or not value.isprintable() or value != value.strip():
+            raise _invalid(f"subject.{field}", f"takes up to {limit} bytes of printable UTF-8, no space at either end")
         if oid is NameOID.COUNTRY_NAME and not _COUNTRY.fullmatch(value):
             raise _invalid("subject.country", "takes the two capital letters of ISO 3166-1, such as DE")
         yield x509.NameAttribute(oid, value)

@@ -84,6 +84,18 @@ def test_what_is_wrong_with_the_certificate_is_said_of_a_deactivated_key_too() -
     assert (found.problem.reason, found.certificate.reason) == (Reason.KeyDeactivated, Reason.CertificateInvalid)
 
 
+def test_a_key_that_is_being_deleted_is_as_good_as_deactivated() -> None:
+    going = key()
+    going = going.model_copy(update={"metadata": going.metadata.model_copy(update={"deletion_timestamp": NOW})})
+    found = standing(going)
+    assert found.deactivated
+    assert found.problem is not None
+    assert (found.problem.reason, found.problem.message) == (
+        Reason.KeyDeactivated,
+        "key media/brand is being deleted",
+    )
+
+
 def test_a_key_without_a_certificate_is_accepted() -> None:
     assert standing(key(certificate=None)).acceptance is None
 

@@ -12,6 +12,7 @@ from byok_api.objects import Unreadable
 from byok_api.recipe_rules import RecipeStanding
 from byok_api.references import ObjectName
 from tests.support.manifests import PRESETS, key, recipe
+from tests.support.pki import NOW
 
 RULES = Rules(installation="test", presets_namespace=PRESETS)
 PHOTO = ObjectName("media", "photo")
@@ -35,6 +36,14 @@ def reason(*objects: Known, labels: Mapping[str, Mapping[str, str]] | None = Non
 def test_a_recipe_with_a_key_that_can_sign_can_sign() -> None:
     found = standing(key(), recipe())
     assert (found.problem, found.key, found.admitted) == (None, key().name, True)
+
+
+def test_a_recipe_that_is_being_deleted_signs_no_more() -> None:
+    going = recipe()
+    going = going.model_copy(update={"metadata": going.metadata.model_copy(update={"deletion_timestamp": NOW})})
+    found = standing(key(), going)
+    assert found.problem is not None
+    assert found.problem.message == "recipe media/photo is being deleted"
 
 
 RECIPE_CASES: dict[str, tuple[dict[str, Any], Reason]] = {

@@ -135,6 +135,10 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "no subject": ({"subject": pb.CertificateSubject()}, "subject.organization"),
     "no name": ({"subject": pb.CertificateSubject(organization="O")}, "subject.common_name"),
     "long": ({"subject": pb.CertificateSubject(organization="O", common_name="n" * 65)}, "subject.common_name"),
+    "long in bytes": (
+        {"subject": pb.CertificateSubject(organization="O", common_name="株式会社" * 6)},
+        "subject.common_name",
+    ),
     "control": ({"subject": pb.CertificateSubject(organization="O\n", common_name="n")}, "subject.organization"),
     "space": ({"subject": pb.CertificateSubject(organization=" O", common_name="n")}, "subject.organization"),
     "country": ({"subject": pb.CertificateSubject(organization="O", common_name="n", country="de")}, "country"),

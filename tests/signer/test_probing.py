@@ -180,6 +180,32 @@ async def test_the_signers_own_rules_are_told_apart_from_kms(
     assert answer.replica == socket.gethostname()
 
 
+async def test_kms_is_not_asked_about_a_key_that_the_rules_do_not_let_this_object_name(bench: Bench) -> None:
+    bench.use(identity(ES256))
+    denied = Refused(bench.entry.key.name, Reason.KeyOwnershipDenied, "key media/brand names another's key")
+    entry = replace(bench.entry.key, problem=denied, acceptance_problem=denied)
+    bench.catalogue = replace(bench.catalogue, keys={entry.name: entry})
+    answer = await probe(bench, least_privilege=True)
+    assert (answer.standing.outcome, answer.standing.reason) == (FAILED, "KeyOwnershipDenied")
+    assert {answer.get_public_key.outcome, answer.sign.outcome, answer.certificate.outcome} == {UNKNOWN}
+    assert (answer.public_key, answer.key_arn, answer.HasField("least_privilege")) == (b"", "", False)
+    assert bench.kms.looks == 0
+
+
+async def test_an_object_of_the_same_name_that_is_another_one_is_worth_waiting_for(bench: Bench) -> None:
+    bench.use(identity(ES256))
+    request = pb.ProbeKeyRequest(namespace="media", name="brand", generation=1, uid="of another")
+    key = bench.entry.key
+    metadata = key.manifest.metadata.model_copy(update={"uid": "of this", "generation": 1})
+    manifest = key.manifest.model_copy(update={"metadata": metadata})
+    entry = replace(key, standing=replace(key.standing, key=manifest))
+    bench.catalogue = replace(bench.catalogue, keys={key.name: entry})
+    told = await refusal_of(bench.probe.ProbeKey(request, metadata=bench.metadata))
+    assert (told.reason, told.retry_after) == (Reason.GenerationNotSeen, 1.0)
+    request.uid = "of this"
+    assert (await bench.probe.ProbeKey(request, metadata=bench.metadata)).sign.outcome == PASSED
+
+
 async def test_a_key_that_has_not_arrived_is_worth_waiting_for_if_its_generation_is_known(bench: Bench) -> None:
     told = await refusal_of(probe(bench, "tomorrow", generation=1))
     assert (told.reason, told.retry_after) == (Reason.GenerationNotSeen, 1.0)

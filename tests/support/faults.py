@@ -4,6 +4,7 @@ Every case has a ByokKey, a recipe and a caller of its own, so that nothing that
 matter to another: bindings, sessions of roles, breakers, idempotency, limits of a caller.
 """
 
+import asyncio
 import json
 import uuid
 from collections.abc import AsyncIterator, Iterator, Sequence
@@ -208,7 +209,7 @@ async def fault_bench(
         environment.setenv("AWS_ACCESS_KEY_ID", credentials.access_key_id)
         environment.setenv("AWS_SECRET_ACCESS_KEY", credentials.secret_access_key)
         async with (
-            running(PROGRAM.read([f"--{name}={value}" for name, value in flags.items()], {})),
+            running(PROGRAM.read([f"--{name}={value}" for name, value in flags.items()], {}), asyncio.Event()),
             grpc.aio.insecure_channel(f"unix:{folder}/s") as channel,
         ):
             yield FaultBench(aws, key, Trail(folder / "audit.jsonl"), issuer, channel)

@@ -556,6 +556,7 @@ class ProbeKeyRequest(_message.Message):
     NAME_FIELD_NUMBER: _builtins.int
     GENERATION_FIELD_NUMBER: _builtins.int
     LEAST_PRIVILEGE_FIELD_NUMBER: _builtins.int
+    UID_FIELD_NUMBER: _builtins.int
     namespace: _builtins.str
     """Namespace of the ByokKey."""
     name: _builtins.str
@@ -566,6 +567,8 @@ class ProbeKeyRequest(_message.Message):
     """Also prove that the signer may do nothing more: CreateGrant (DryRun) and GetKeyPolicy must be denied. Each such
     denial is logged in CloudTrail.
     """
+    uid: _builtins.str
+    """metadata.uid of the object that is meant; empty for whichever has the name."""
     def __init__(
         self,
         *,
@@ -573,10 +576,11 @@ class ProbeKeyRequest(_message.Message):
         name: _builtins.str = ...,
         generation: _builtins.int = ...,
         least_privilege: _builtins.bool = ...,
+        uid: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["generation", b"generation", "least_privilege", b"least_privilege", "name", b"name", "namespace", b"namespace"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["generation", b"generation", "least_privilege", b"least_privilege", "name", b"name", "namespace", b"namespace", "uid", b"uid"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
