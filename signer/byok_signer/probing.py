@@ -89,7 +89,9 @@ class Prober:
         found = catalogue.keys.get(name) if decision.allowed else None
         if generation and decision.allowed:
             seen = found.manifest.metadata.generation or 0 if isinstance(found, KeyEntry) else 0
-            is_another = isinstance(found, KeyEntry) and request.uid not in {"", found.manifest.metadata.uid}
+            # An object from a folder has no uid.
+            uid = found.manifest.metadata.uid if isinstance(found, KeyEntry) else None
+            is_another = uid is not None and request.uid not in {"", uid}
             if found is None or is_another or (isinstance(found, KeyEntry) and generation > seen):
                 raise Refusal(
                     Reason.GenerationNotSeen,

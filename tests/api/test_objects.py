@@ -211,7 +211,7 @@ def test_only_what_is_null_is_left_to_that_finding() -> None:
 
 
 HEAVY = {
-    "nulls": dict.fromkeys((f"k{number}" for number in range(20_000))),
+    "nulls": dict.fromkeys(f"k{number}" for number in range(20_000)),
     "empty lists": {"exif": [[]] * 400_000},
     "text": {"exif": "x" * 1_300_000},
     "keys": {"exif": {f"{number:x<200}": 1 for number in range(5_000)}},
