@@ -33,7 +33,7 @@ lint: $(READY)
 bench: $(READY)
 	@$(BIN)/python -m benchmarks
 
-# On a real control plane; writes docs/benchmarks.reconciling.md.
+# On a real control plane; writes docs/benchmarks-operator.md.
 bench-operator: $(READY)
 	@$(BIN)/python -m benchmarks.reconciling
 
