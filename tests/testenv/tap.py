@@ -1,6 +1,7 @@
 """A relay between a client and the API server whose connections can be cut, or go silent without being closed."""
 
 import asyncio
+import contextlib
 import socket
 import struct
 import threading
@@ -8,6 +9,7 @@ from types import TracebackType
 from typing import Self
 
 _CHUNK = 64 * 1024
+_INTERVAL = 0.02
 
 
 class Tap:
@@ -18,7 +20,6 @@ class Tap:
         self._loop = asyncio.new_event_loop()
         self._writers: set[asyncio.StreamWriter] = set()
         self._flows: set[asyncio.Event] = set()
-        self._connections: set[asyncio.Task[None]] = set()
         self._ended = asyncio.Event()
         self._thread = threading.Thread(target=self._loop.run_until_complete, args=(self._serve(),), name="tap")
         self._started = threading.Event()
@@ -54,22 +55,26 @@ class Tap:
         self.port = server.sockets[0].getsockname()[1]
         self._started.set()
         await self._ended.wait()
+        for listening in server.sockets:
+            # Closing it now would leave open what it is about to accept (CPython issue 109564).
+            self._loop.remove_reader(listening.fileno())
+        # Again and again: some connection may have come a moment ago, and not have reached its target yet.
+        others: set[asyncio.Task[None]] | None = None
+        while others is None or others:
+            await self._set_flow(flowing=True)
+            await self._cut()
+            await asyncio.sleep(_INTERVAL)
+            others = {task for task in asyncio.all_tasks() if task is not asyncio.current_task()}
         server.close()
-        await self._set_flow(flowing=True)
-        await self._cut()
-        if self._connections:
-            await asyncio.wait(self._connections)
 
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.accepted += 1
-        task = asyncio.current_task()
-        if task is not None:
-            self._connections.add(task)
-            task.add_done_callback(self._connections.discard)
         try:
             far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self._target)
         except OSError:
             _reset(writer)
+            with contextlib.suppress(OSError):
+                await writer.wait_closed()
             return
         both, flow = {writer, far_writer}, asyncio.Event()
         flow.set()
@@ -86,6 +91,9 @@ class Tap:
             self._flows.discard(flow)
             for each in both:
                 _reset(each)
+                # Or the loop might end before the transport closes its socket.
+                with contextlib.suppress(OSError):
+                    await each.wait_closed()
 
     def __enter__(self) -> Self:
         self._thread.start()

@@ -1,9 +1,10 @@
 """A relay that cuts or silences connections, and otherwise passes on what it is given."""
 
+import gc
 import socket
 import threading
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import ExitStack, closing
 
 import pytest
 
@@ -87,3 +88,12 @@ def test_while_the_target_is_away_connections_are_broken() -> None:
         port = taken.getsockname()[1]
     with Tap(port) as relay, connect(relay.port) as connection, pytest.raises(ConnectionResetError):
         connection.recv(100)
+
+
+def test_it_closes_connections_that_came_a_moment_before_its_end(echo: int) -> None:
+    for _ in range(20):
+        with Tap(echo) as relay, ExitStack() as stack:
+            for _ in range(5):
+                stack.enter_context(connect(relay.port)).sendall(b"one")
+    # What was left open is a ResourceWarning now, and warnings are errors.
+    gc.collect()
