@@ -197,11 +197,15 @@ def is_past(moment: datetime, now: datetime) -> bool:
 def _newer_reports(observed: KeyObservation, condition: Type) -> list[ReplicaHealth]:
     """List what replicas say that is newer than what is known of a condition without them."""
     since, reports = _known_since(observed, condition), reports_of(observed)
-    newer = [report for report in reports if since is None or said_at(report) > since]
-    if probe_of(observed) is not None or failure_of(observed) is None:
-        return newer
-    # Nobody but replicas has said anything: what was written on their word stands for as long as they say it.
+    if probe_of(observed) is not None:
+        return [report for report in reports if since is None or said_at(report) > since]
     known = _known_outcome(observed, condition)
+    # A status has whole seconds, and a refusal is written within the second in which it began.
+    newer = [report for report in reports if since is None or said_at(report).replace(microsecond=0) > since]
+    if failure_of(observed) is None:
+        # A refusal that is written already adds nothing: the words may be a probe's, which were more.
+        return [report for report in newer if report.outcome is not Outcome.FAILED or report.outcome is not known]
+    # Nobody but replicas has said anything: what was written on their word stands for as long as they say it.
     return newer + [report for report in reports if report not in newer and report.outcome is known]
 
 

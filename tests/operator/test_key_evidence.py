@@ -39,7 +39,7 @@ def passed(seconds: float, **changes: Any) -> ReplicaHealth:  # noqa: ANN401 - a
 
 
 def denied(seconds: float, **changes: Any) -> ReplicaHealth:  # noqa: ANN401 - any fields
-    return health(Outcome.FAILED, at(seconds), message=DENIED.message, **changes)
+    return health(Outcome.FAILED, at(seconds), **({"message": DENIED.message} | changes))
 
 
 def silent(seconds: float, **changes: Any) -> ReplicaHealth:  # noqa: ANN401 - any fields
@@ -185,3 +185,26 @@ def test_the_interval_of_the_spec_says_how_long_a_replica_stands_in() -> None:
     key = certified_key(verification={"interval": "1h"})
     away = observed(key, probe=probe(), probe_failure=replace(AWAY, at=at(3000)), health=(passed(30),))
     assert says(plan_key(away, at(3001)).status.conditions)["SignGranted"] == "True/Verified"
+
+
+DISABLED = Finding(Outcome.FAILED, "KeyDisabled", "The KMS key is disabled.")
+UNASKED = Finding(Outcome.UNKNOWN, "KeyDisabled", "not asked")
+REFUSED_TWICE = {
+    "the probe was refused too, in its own words": {"sign": DENIED},
+    "the probe could not ask for a signature any more": {"public_key": DISABLED, "sign": UNASKED},
+}
+
+
+@pytest.mark.parametrize("found", REFUSED_TWICE.values(), ids=REFUSED_TWICE)
+def test_a_restart_says_nothing_new_of_a_refusal_that_is_written(found: dict[str, Finding]) -> None:
+    by_replica = planned(replace(GOOD, health=(denied(10.5, message="in the replica's words"),)), at(10.7))
+    kept = planned(replace(by_replica, probe=probe(at(10.8), **found)), at(10.9))
+    plan = plan_key(replace(kept, probe=None), at(40))
+    assert plan.status == kept.status
+    assert plan.events == ()
+
+
+def test_a_refusal_since_the_last_write_counts_after_a_restart() -> None:
+    kept = planned(GOOD, at(1))
+    plan = plan_key(replace(kept, probe=None, health=(denied(10.5),)), at(40))
+    assert says(plan.status.conditions)["SignGranted"] == "False/KeyAccessDenied"
