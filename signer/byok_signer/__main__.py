@@ -103,7 +103,13 @@ async def running(settings: Settings, stopping: asyncio.Event) -> AsyncIterator[
             stack.push_async_callback(checkpointer.close)
         rules = _rules(settings, checkpointer.reserved if checkpointer else None)
         source = await stack.enter_async_context(
-            open_source(settings, rules, metrics, _counting(metrics), stopping=stopping)
+            open_source(
+                settings,
+                rules,
+                metrics,
+                _counting(metrics, logging.DEBUG if settings.kubernetes else logging.INFO),
+                stopping=stopping,
+            )
         )
         replicas = Replicas(settings.replicas, host=settings.replicas_service)
         await replicas.start()
@@ -173,7 +179,7 @@ def _rules(settings: Settings, checkpoint_key: ReservedKey | None) -> Rules:
     return Rules(**{field.name: getattr(shared, field.name) for field in fields(shared)}, checkpoint_key=checkpoint_key)
 
 
-def _counting(metrics: Metrics) -> Callable[[Catalogue], None]:
+def _counting(metrics: Metrics, level: int) -> Callable[[Catalogue], None]:
     def changed(catalogue: Catalogue) -> None:
         objects: Counter[tuple[str, str]] = Counter()
         for kind, entries in (("ByokKey", catalogue.keys), ("SigningRecipe", catalogue.recipes)):
@@ -185,7 +191,8 @@ def _counting(metrics: Metrics) -> Callable[[Catalogue], None]:
             if isinstance(entry, KeyEntry) and entry.chain is not None
         }
         metrics.catalogue_changed(objects, not_after)
-        _LOG.info("manifests read", extra={kind: n for (kind, state), n in objects.items() if state == _READY})
+        # Of a cluster there may be ten of these a second.
+        _LOG.log(level, "manifests read", extra={kind: n for (kind, state), n in objects.items() if state == _READY})
 
     return changed
 

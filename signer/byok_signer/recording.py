@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import TypedDict
 
 from byok_api.audit import AuditEvent, Kind
-from byok_api.errors import Refusal
+from byok_api.errors import Reason, Refusal
 from byok_signer.audit import AuditSink, RefusalLimiter
 from byok_signer.entries import SigningEntry
 from byok_signer.work import Admission, Work
@@ -43,7 +43,9 @@ class RefusalTrail:
         try:
             yield subject
         except Refusal as refusal:
-            await self.record(refusal, subject)
+            # What is not there yet was not refused: the operator asks about new objects before they have come here.
+            if refusal.reason is not Reason.GenerationNotSeen:
+                await self.record(refusal, subject)
             raise
 
     async def record(self, refusal: Refusal, subject: SubjectFields) -> None:

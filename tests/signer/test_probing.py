@@ -209,6 +209,7 @@ async def test_an_object_of_the_same_name_that_is_another_one_is_worth_waiting_f
 async def test_a_key_that_has_not_arrived_is_worth_waiting_for_if_its_generation_is_known(bench: Bench) -> None:
     told = await refusal_of(probe(bench, "tomorrow", generation=1))
     assert (told.reason, told.retry_after) == (Reason.GenerationNotSeen, 1.0)
+    assert await bench.records(Kind.REFUSAL) == []
     assert (
         await refusal_of(probe(bench, "tomorrow", namespace="vault", generation=1))
     ).reason is Reason.ProbeNotAllowed
