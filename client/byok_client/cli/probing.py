@@ -28,7 +28,13 @@ def probe(key: str, service_account: str | None, *, least_privilege: bool) -> Re
 
 
 def _checks(found: ProbeKeyResponse) -> dict[str, ProbeResult]:
-    checks = {"getPublicKey": found.get_public_key, "sign": found.sign, "certificate": found.certificate}
+    # Standing is what the rules have against the key, whatever KMS says: a deactivated one signs nothing.
+    checks = {
+        "getPublicKey": found.get_public_key,
+        "sign": found.sign,
+        "certificate": found.certificate,
+        "standing": found.standing,
+    }
     if found.HasField("least_privilege"):
         checks["leastPrivilege"] = found.least_privilege
     return checks

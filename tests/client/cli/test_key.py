@@ -54,7 +54,7 @@ def _manifest(folder: Path, **spec: object) -> Path:
 
 def test_a_key_that_passes_is_told_with_its_facts(cli: Cli, probe: FakeProbe) -> None:
     probe.answer = ProbeKeyResponse(
-        get_public_key=PASSED, sign=PASSED, certificate=PASSED, key_arn="arn:key", algorithm="ES256"
+        get_public_key=PASSED, sign=PASSED, certificate=PASSED, standing=PASSED, key_arn="arn:key", algorithm="ES256"
     )
     ended = cli("key", "probe", "media/studio")
     assert ended.status == 0
@@ -65,6 +65,7 @@ def test_a_key_that_passes_is_told_with_its_facts(cli: Cli, probe: FakeProbe) ->
         "  getPublicKey: passed",
         "  sign: passed",
         "  certificate: passed",
+        "  standing: passed",
     ]
     (request,) = probe.requests
     assert (request.namespace, request.name, request.least_privilege) == ("media", "studio", False)
@@ -81,6 +82,18 @@ def test_a_denied_key_prints_the_statement_to_paste(cli: Cli, probe: FakeProbe) 
     assert json.loads(ended.out.partition("Statement:\n")[2])["Action"] == "kms:Sign"
 
 
+@pytest.mark.parametrize("reason", [Reason.KeyClaimedElsewhere, Reason.KeyInvalid, Reason.KeyDeactivated])
+def test_a_key_that_the_rules_refuse_fails_whatever_kms_says(cli: Cli, probe: FakeProbe, reason: Reason) -> None:
+    refused = ProbeResult(outcome=ProbeResult.FAILED, reason=reason.name, message="key media/studio cannot be used")
+    probe.answer = ProbeKeyResponse(get_public_key=PASSED, sign=PASSED, certificate=PASSED, standing=refused)
+    ended = cli("key", "probe", "media/studio")
+    assert ended.status == 1
+    said = f"  standing: failed: {reason.name}: key media/studio cannot be used\n    {reason.facts.remedy}\n"
+    assert ended.out.endswith(said)
+    standing = cli("key", "probe", "media/studio", "-o", "json").document["checks"]["standing"]
+    assert (standing["outcome"], standing["reason"]) == ("failed", reason.name)
+
+
 def test_json_tells_every_check(cli: Cli, probe: FakeProbe) -> None:
     probe.answer = ProbeKeyResponse(get_public_key=PASSED, sign=DENIED, least_privilege=PASSED)
     checks = cli("key", "probe", "media/studio", "--least-privilege", "-o", "json").document["checks"]
@@ -88,6 +101,7 @@ def test_json_tells_every_check(cli: Cli, probe: FakeProbe) -> None:
         "getPublicKey": "passed",
         "sign": "failed",
         "certificate": "not made",
+        "standing": "not made",
         "leastPrivilege": "passed",
     }
     assert json.loads(checks["sign"]["missingStatement"]) == json.loads(STATEMENT)
