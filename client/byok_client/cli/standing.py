@@ -118,15 +118,23 @@ class _Standing:
         """Say what is not as it should be, and what to do about it."""
         if not self._is_current:
             return [Line(f"{self.kind} {self.name}: {_NOT_JUDGED}", "yellow")]
-        lines: list[Line] = []
-        for each in self._conditions:
-            if each["status"] == "True" or each["reason"] in _AT_REST or each["type"] == "Ready":
-                continue
-            said = f"{self.kind} {self.name}: {each['type']} is {each['status']}: {each['reason']}: {each['message']}"
-            # Line by line: it may end with a policy statement to paste.
-            lines += [Line(line, _STYLES.get(each["status"], "")) for line in said.splitlines()]
-            lines += remedy_lines(each["message"], _remedy(each))
-        return lines
+        missing = [each for each in self._conditions if each["status"] != "True" and each["reason"] not in _AT_REST]
+        leaves = [each for each in missing if each["type"] != "Ready"]
+        # Ready sums the others up, but a deactivated key, or a recipe's key, shows in nothing else.
+        reasons = {each["reason"] for each in leaves}
+        ready = [each for each in missing if each["type"] == "Ready" and each["reason"] not in reasons]
+        return [line for each in (*leaves, *ready) for line in self._told(each)]
+
+    def _told(self, condition: Mapping[str, Any]) -> list[Line]:
+        style, remedy = _STYLES.get(condition["status"], ""), _remedy(condition)
+        # The operator writes the remedy into the message, a policy statement to paste behind it; here it has a line.
+        cause, found, statement = condition["message"].partition(remedy) if remedy else (condition["message"], "", "")
+        said = f"{self.kind} {self.name}: {condition['type']} is {condition['status']}: {condition['reason']}: {cause}"
+        return [
+            *(Line(line, style) for line in said.strip().splitlines()),
+            *remedy_lines("", found or remedy),
+            *(Line(line, style) for line in statement.strip().splitlines()),
+        ]
 
 
 def _remedy(condition: Mapping[str, Any]) -> str | None:

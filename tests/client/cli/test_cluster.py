@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 
+from byok_api.errors import Reason
 from byok_sandbox.ca import pem_of
 from tests.support.api_server_thread import api_server_in_thread
 from tests.support.command_line import Cli
@@ -63,6 +64,39 @@ def test_what_stands_against_a_key_is_told_with_the_next_step(cli: Cli, cluster:
     document = cli("get", "keys", "-o", "json").document
     (condition, _) = document["ByokKey"][0]["conditions"]
     assert condition["nextStep"] == remedy.strip()
+
+
+@pytest.mark.parametrize("reason", ["KeyDeactivated", "SigningDisabled"])
+def test_what_only_ready_tells_is_told_with_the_next_step(cli: Cli, cluster: FakeApiServer, reason: str) -> None:
+    cluster.put(RECIPES, _judged(recipe_document(), Accepted="Verified", KeyAuthorized="Verified", Ready=reason))
+    ended = cli("get")
+    assert ended.status == 1
+    *_, said, remedy = ended.out.splitlines()
+    assert said == f"SigningRecipe media/photo: Ready is False: {reason}: said of Ready"
+    assert remedy == f"  {Reason[reason].facts.remedy}"
+
+
+def test_what_ready_sums_up_is_told_once(cli: Cli, cluster: FakeApiServer) -> None:
+    cluster.put(KEYS, _judged(key_document(), Resolved="KeyNotFound", Ready="KeyNotFound"))
+    ended = cli("get", "keys")
+    assert ended.out.count("KeyNotFound: said of") == 1
+    assert "Ready is False" not in ended.out
+
+
+def test_a_recipe_that_is_there_to_be_extended_is_asked_nothing(cli: Cli, cluster: FakeApiServer) -> None:
+    cluster.put(RECIPES, _judged(recipe_document(), KeyAuthorized="NoKey", Ready="NoKey"))
+    ended = cli("get")
+    assert (ended.status, len(ended.out.splitlines())) == (0, 2)
+
+
+def test_the_next_step_has_a_line_of_its_own_where_the_message_holds_it(cli: Cli, cluster: FakeApiServer) -> None:
+    judged = _judged(key_document(), SignGranted="KeyAccessDenied", Ready="KeyAccessDenied")
+    remedy = Reason.KeyAccessDenied.facts.remedy
+    judged["status"]["conditions"][0]["message"] = f"KMS denies it {remedy}\nMissing policy statement:\n{{\n}}"
+    cluster.put(KEYS, judged)
+    *_, said, step, heading, begin, end = cli("get", "keys").out.splitlines()
+    assert said.endswith("KeyAccessDenied: KMS denies it")
+    assert (step, heading, begin, end) == (f"  {remedy}", "Missing policy statement:", "{", "}")
 
 
 def test_a_statement_to_paste_keeps_its_lines(cli: Cli, cluster: FakeApiServer) -> None:
