@@ -8,7 +8,7 @@ from byok_api.conditions import ByokKeyConditionType as Type
 from byok_api.conditions import Condition, ConditionReason, ConditionStatus, Phase
 from byok_api.errors import Reason
 from byok_api.statuses import ByokKeyStatus
-from byok_operator.evidence import before
+from byok_operator.evidence import before, contradiction
 from byok_operator.key_checks import CHECKS, READY_CHECKS, Facts
 from byok_operator.key_facts import facts_of, recipes_shown, verified_time
 from byok_operator.observations import KeyObservation
@@ -30,6 +30,8 @@ class KeyPlan:
     events: tuple[Event, ...]
     is_provisional: bool
     """Whether a probe that nobody has attempted yet will say more: better to probe first than to write this."""
+    is_contradicted: bool
+    """Whether a replica says otherwise than was known: the probe that this makes due will say it in its own words."""
 
 
 def plan_key(observed: KeyObservation, now: datetime) -> KeyPlan:
@@ -46,7 +48,7 @@ def plan_key(observed: KeyObservation, now: datetime) -> KeyPlan:
         }
     )
     is_provisional = facts.probe is None and facts.failure is None and any(map(_awaits_a_probe, conditions))
-    return KeyPlan(status, events_of(known, conditions), is_provisional)
+    return KeyPlan(status, events_of(known, conditions), is_provisional, bool(contradiction(observed, now)))
 
 
 def phase_of(conditions: tuple[Condition, ...]) -> Phase:

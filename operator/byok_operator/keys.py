@@ -127,9 +127,9 @@ class Keys:
             return KeyLook(None, min(patience, FLOW_SECONDS))
         plan = plan_key(observed, now)
         ready = by_type(plan.status.conditions)[ByokKeyConditionType.READY]
-        is_open = ready.status is ConditionStatus.UNKNOWN
-        patience = self._patience(name, is_open=is_open) if plan.is_provisional else 0.0
-        if patience > 0:
+        is_open = plan.is_provisional and ready.status is ConditionStatus.UNKNOWN
+        awaits_probe = plan.is_provisional or plan.is_contradicted
+        if awaits_probe and (patience := self._patience(name, is_open=is_open)) > 0:
             return KeyLook(None, min(patience, FLOW_SECONDS))
         self._ready[name] = ready
         moments = [due if due is not None and due > now else None, look_again_at(observed, now)]

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -98,6 +99,40 @@ async def test_a_replicas_word_reaches_key_and_recipes_without_waiting_for_a_pro
     operator.wake_key()
     await operator.settled()
     assert operator.says("SigningRecipe", "media/photo") == "False/KeyAccessDenied"
+
+
+def _lose_the_grant(operator: Operator) -> None:
+    operator.late = 6  # so that no probe was made a moment ago
+    operator.signers.answer = lambda request: replace(answering(sign=DENIED)(request), at=operator.now())
+    name = operator.signers.requests[0].name
+    operator.signers.health[name] = [health(Outcome.FAILED, operator.now(), message="in the replica's words")]
+    operator.wake_key()
+
+
+async def test_one_loss_of_a_key_is_one_write_in_the_words_of_the_probe(operator: Operator) -> None:
+    await _key_and_recipe(operator)
+    before = len(operator.writes())
+    operator.signers.gate.clear()
+    _lose_the_grant(operator)
+    await until(lambda: len(operator.signers.requests) == 2)
+    assert operator.says("ByokKey", "media/key") == "True/Verified"
+    operator.signers.gate.set()
+    await until(lambda: operator.says("SigningRecipe", "media/photo") == "False/KeyAccessDenied")
+    await operator.settled()
+    assert len(operator.writes()) - before == 2
+    assert DENIED.message in str(operator.status("ByokKey", "media/key"))
+
+
+async def test_a_replicas_word_waits_two_seconds_for_a_probe_that_hangs(operator: Operator) -> None:
+    await _key_and_recipe(operator)
+    operator.signers.gate.clear()
+    _lose_the_grant(operator)
+    await until(lambda: len(operator.signers.requests) == 2)
+    operator.late += 2.5
+    operator.wake_key()
+    await until(lambda: operator.says("SigningRecipe", "media/photo") == "False/KeyAccessDenied")
+    assert "in the replica's words" in str(operator.status("ByokKey", "media/key"))
+    operator.signers.gate.set()
 
 
 async def test_a_new_generation_is_probed_and_written_once(operator: Operator) -> None:
@@ -330,7 +365,7 @@ async def test_what_an_owner_decides_does_not_wait_for_signers_that_hang(operato
     operator.apply("ByokKey", "media/key", key_spec(state="Deactivated"))
     await until(lambda: len(operator.signers.requests) == 2)
     assert operator.says("ByokKey", "media/key") == "True/Verified"
-    operator.late = 2.5
+    operator.late += 2.5
     operator.wake_key()
     await operator.settled()
     assert operator.says("ByokKey", "media/key") == "False/KeyDeactivated"
