@@ -48,13 +48,13 @@ async def test_kopf_logs_in_as_the_rest_of_the_operator_does_with_the_token_of_t
     assert (await handlers.connection(str(kubeconfig))).token == "second"
 
 
-async def test_kopf_ends_soon_even_while_it_cannot_reach_the_api_server(kubeconfig: Path) -> None:
+async def test_kopf_ends_within_ten_seconds_even_while_it_cannot_reach_the_api_server(kubeconfig: Path) -> None:
     thread = KopfThread(str(kubeconfig), lambda *_: None)
     thread.start()
     await asyncio.sleep(0)
     began = time.monotonic()
     await thread.stop()
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 10  # kopf itself waits five seconds for what its tasks began
 
 
 async def test_kopf_comes_back_with_a_token_that_was_renewed_after_the_old_one_had_expired(tmp_path: Path) -> None:
