@@ -1,12 +1,14 @@
 """The signer's KeyProbe and Certification with scripted answers."""
 
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
 import grpc
 
+from byok_api.errors import Refusal
 from byok_api.signer.v1.signer_pb2 import (
     CreateCertificateRequestRequest,
     CreateCertificateRequestResponse,
@@ -21,6 +23,7 @@ from byok_api.signer.v1.signer_pb2_grpc import (
     add_CertificationServicer_to_server,
     add_KeyProbeServicer_to_server,
 )
+from byok_signer.rpc_status import STATUS_DETAILS_KEY, status_of
 
 
 class FakeProbe(KeyProbeServicer, CertificationServicer):
@@ -33,6 +36,10 @@ class FakeProbe(KeyProbeServicer, CertificationServicer):
         self.requests: list[ProbeKeyRequest] = []
         self.certificate_requests: list[CreateCertificateRequestRequest] = []
         self.tokens: list[str | bytes] = []
+        self.failures: deque[Refusal] = deque()
+        """What the next calls end with."""
+        self.meanwhile: Callable[[], object] = lambda: None
+        """Done while a certificate request is made."""
 
     def ProbeKey(  # noqa: N802 - named by the .proto
         self,
@@ -41,6 +48,7 @@ class FakeProbe(KeyProbeServicer, CertificationServicer):
     ) -> ProbeKeyResponse:
         self.tokens += [value for name, value in context.invocation_metadata() if name == "authorization"]
         self.requests.append(request)
+        self._fail(context)
         return self.answer
 
     def WatchHealth(  # noqa: N802 - named by the .proto
@@ -55,9 +63,16 @@ class FakeProbe(KeyProbeServicer, CertificationServicer):
         request: CreateCertificateRequestRequest,
         context: grpc.ServicerContext,
     ) -> CreateCertificateRequestResponse:
-        del context
         self.certificate_requests.append(request)
+        self._fail(context)
+        self.meanwhile()
         return self.request
+
+    def _fail(self, context: grpc.ServicerContext) -> None:
+        if self.failures:
+            refusal = self.failures.popleft()
+            context.set_trailing_metadata(((STATUS_DETAILS_KEY, status_of(refusal).SerializeToString()),))
+            context.abort(refusal.reason.facts.status, refusal.message)
 
 
 @contextmanager

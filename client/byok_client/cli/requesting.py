@@ -2,6 +2,7 @@
 
 import base64
 import textwrap
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,9 @@ from byok_api.signer.v1.signer_pb2 import (
 )
 from byok_client.cli.accounts import client_as
 from byok_client.cli.cluster_keys import key_named
-from byok_client.cli.output import Line, Report
+from byok_client.cli.new_files import NewFile, new_file
+from byok_client.cli.output import Format, Line, Report, print_error
+from byok_client.cli.refusals import Refusal, exit_of, explain
 
 # RFC 4514, section 3, and the names that OpenSSL takes.
 _ATTRIBUTES = {
@@ -38,11 +41,15 @@ class Wanted:
     email_addresses: tuple[str, ...]
     uris: tuple[str, ...]
     output: Path | None
+    overwrite: bool
     service_account: str | None
 
 
 def request(wanted: Wanted) -> Report:
-    """Have the signer make a request, and print it as PEM or write it to a file."""
+    """Have the signer make a request, and print it as PEM or write it to a file.
+
+    Whether the file can be written is known before KMS is asked to sign. If it then cannot be, the request is printed.
+    """
     name = key_named(wanted.key)
     asked = CreateCertificateRequestRequest(
         namespace=name.namespace,
@@ -52,13 +59,28 @@ def request(wanted: Wanted) -> Report:
         email_addresses=wanted.email_addresses,
         uris=wanted.uris,
     )
-    with client_as(wanted.service_account, name.namespace) as client:
-        made = client.create_certificate_request(asked)
+    with ExitStack() as stack:
+        output = None
+        if wanted.output is not None:
+            output = stack.enter_context(new_file(wanted.output, overwrite=wanted.overwrite))
+        with client_as(wanted.service_account, name.namespace) as client:
+            made = client.create_certificate_request(asked)
+        return _delivered(str(name), made, output)
+
+
+def _delivered(key: str, made: CreateCertificateRequestResponse, output: NewFile | None) -> Report:
     pem = _pem(made.request)
-    if wanted.output is not None:
-        wanted.output.write_text(pem)
-    lines = [Line(line) for line in pem.splitlines()] if wanted.output is None else [_told(wanted.output, made)]
-    return Report(_document(str(name), made, pem), lines)
+    document, printed = _document(key, made, pem), [Line(line) for line in pem.splitlines()]
+    if output is None:
+        return Report(document, printed)
+    try:
+        output.write(pem)
+    except Refusal as refusal:
+        # KMS has signed and the signer has recorded it: what they made must not be lost.
+        error = explain(refusal)
+        print_error(error, Format.TEXT)
+        return Report(document | {"error": error}, printed, exit_of(refusal))
+    return Report(document, [_told(output.path, made)])
 
 
 def _subject(text: str) -> CertificateSubject:

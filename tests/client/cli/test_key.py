@@ -12,10 +12,10 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from byok_api.algorithms import SigningAlgorithm
 from byok_api.certificates import CertificateChain
-from byok_api.errors import Reason
+from byok_api.errors import Reason, Refusal
 from byok_api.signer.v1.signer_pb2 import CreateCertificateRequestResponse, ProbeKeyResponse, ProbeResult
 from tests.support.api_server_thread import api_server_in_thread
-from tests.support.command_line import Cli
+from tests.support.command_line import Cli, names_below
 from tests.support.fake_probe import FakeProbe, probing
 from tests.support.pki import NOW, Leaf, identity
 
@@ -192,6 +192,57 @@ def test_a_certificate_request_is_written_to_a_file(cli: Cli, probe: FakeProbe, 
     ended = cli("key", "csr", "media/studio", "--subject", "CN=A,O=B", "--out", tmp_path / "a.csr")
     assert ended.out == f"{tmp_path}/a.csr: request for arn:key, signed with ES256; recorded as writer/7\n"
     assert (tmp_path / "a.csr").read_text().startswith("-----BEGIN CERTIFICATE REQUEST-----\n")
+
+
+CSR = ("key", "csr", "media/studio", "--subject", "CN=A,O=B", "--out")
+
+
+def test_nothing_is_asked_where_the_file_cannot_be_written(cli: Cli, probe: FakeProbe, tmp_path: Path) -> None:
+    (tmp_path / "there.csr").write_text("kept")
+    for output in (tmp_path / "none" / "a.csr", tmp_path / "there.csr", tmp_path):
+        ended = cli(*CSR, output)
+        assert (ended.status, f"OutputUnwritable: {output}" in ended.err) == (1, True), ended.err
+    assert probe.certificate_requests == []
+    assert names_below(tmp_path) == ["there.csr", "token"]
+    assert (tmp_path / "there.csr").read_text() == "kept"
+
+
+def test_a_file_is_replaced_where_that_is_asked_for(cli: Cli, probe: FakeProbe, tmp_path: Path) -> None:
+    probe.request = REQUEST
+    (tmp_path / "there.csr").write_text("old")
+    assert cli(*CSR, tmp_path / "there.csr", "--overwrite").status == 0
+    assert (tmp_path / "there.csr").read_text().startswith("-----BEGIN CERTIFICATE REQUEST-----\n")
+    assert names_below(tmp_path) == ["there.csr", "token"]
+
+
+def test_a_request_that_kms_has_signed_is_printed_where_the_file_fails(
+    cli: Cli, probe: FakeProbe, tmp_path: Path
+) -> None:
+    output = tmp_path / "a.csr"
+    probe.request, probe.meanwhile = REQUEST, lambda: output.write_text("another's")
+    ended = cli(*CSR, output)
+    assert (ended.status, f"OutputUnwritable: {output} is there already" in ended.err) == (1, True)
+    assert ended.out == "-----BEGIN CERTIFICATE REQUEST-----\ncGtjczEw\n-----END CERTIFICATE REQUEST-----\n"
+    assert output.read_text() == "another's"
+    output.unlink()
+    document = cli(*CSR, output, "-o", "json").document
+    assert (document["error"]["reason"], document["request"]) == ("OutputUnwritable", ended.out)
+
+
+@pytest.mark.parametrize(
+    ("command", "reason"),
+    [
+        (("csr", "media/studio", "--subject", "CN=A,O=B"), Reason.CertifyNotAllowed),
+        (("probe", "media/studio"), Reason.ProbeNotAllowed),
+    ],
+)
+def test_who_calls_as_the_job_is_told_of_another_account(
+    cli: Cli, probe: FakeProbe, command: tuple[str, ...], reason: Reason
+) -> None:
+    probe.failures.append(Refusal(reason, "key media/studio: there is no such key, or job may not"))
+    ended = cli("key", *command)
+    assert (ended.status, f"{reason.name}: key media/studio: there is no such key" in ended.err) == (1, True)
+    assert "--service-account NAME, of namespace media (byok-key-owner, as a rule)" in ended.err
 
 
 @pytest.mark.parametrize("subject", ["Studio", "CN=", "XX=a", "CN=a,CN=b", ""])

@@ -118,6 +118,7 @@ def csr(  # noqa: PLR0913 - typer makes an option of each parameter
     email_addresses: Annotated[list[str] | None, typer.Option("--email", help="E-mail address; repeatable.")] = None,
     uris: Annotated[list[str] | None, typer.Option("--uri", help="URI; repeatable.")] = None,
     output: Annotated[Path | None, typer.Option("--out", help="File to write; else it is printed.")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a file that exists.")] = False,
     service_account: ServiceAccountOption = None,
     output_format: FormatOption = Format.TEXT,
 ) -> None:
@@ -131,6 +132,7 @@ def csr(  # noqa: PLR0913 - typer makes an option of each parameter
         email_addresses=tuple(email_addresses or ()),
         uris=tuple(uris or ()),
         output=output,
+        overwrite=overwrite,
         service_account=service_account,
     )
     answer(lambda: requesting.request(wanted), output_format)
