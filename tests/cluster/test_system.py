@@ -10,8 +10,11 @@ from pathlib import Path
 import pytest
 
 from byok_api.audit import bounded_lines, verify_chain
+from byok_api.audit.agreement import Period
 from byok_api.errors import Reason
 from byok_client import SignerClient, Verdict
+from byok_client.cli.exits import Exit
+from byok_client.cli.reconciling import Question, reconcile
 from byok_sandbox.filling import FIRST, STAMPED
 from tests.support.cluster_requests import until
 from tests.support.command_line import BYOKCTL
@@ -149,3 +152,31 @@ def test_kubectl_get_shows_what_to_know_at_a_glance(team: Team) -> None:
     assert dict(zip(header.split(), line.split(), strict=True))["PHASE"] == "Active"
     wide = json.loads(kubectl("get", "byok", "--namespace", team.namespace, "-o", "json"))
     assert sorted(item["kind"] for item in wide["items"]) == ["ByokKey", "SigningRecipe"]
+
+
+def test_after_all_that_every_signature_of_kms_has_its_record(team: Team, tmp_path: Path) -> None:
+    cluster = team.live.cluster
+    team.sign(tmp_path)
+    question = Question(
+        # Tests of faults start further signers.
+        trails=sorted(cluster.folder.glob("audit*.jsonl")),
+        cloudtrail=[cluster.folder / "kms-events.jsonl"],
+        keys=[str(team.kms_key.arn)],
+        owners=["arn:aws:iam::111122223333:user/administrator"],
+        period=Period(),
+        delay=0,
+    )
+    report = reconcile(question)
+    assert report.exit == Exit.OK, report.document
+    assert report.document["matched"] >= 1
+
+
+def test_after_all_that_no_log_holds_a_token_or_a_secret(team: Team) -> None:
+    folder = team.live.cluster.folder
+    files = [*folder.glob("client/*token*"), *folder.glob("operator/token"), *folder.glob("control-plane/*.token")]
+    secrets = [path.read_text() for path in files] + [team.live.cluster.around.owner.access.secret_access_key]
+    logs = [*folder.glob("logs/*.log"), *folder.glob("audit*.jsonl")]
+    assert len(files) > 4
+    assert len(logs) > 4
+    leaks = [path.name for path in logs for secret in secrets if secret in path.read_text(errors="replace")]
+    assert leaks == []
