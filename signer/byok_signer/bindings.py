@@ -14,10 +14,13 @@ from byok_api.references import ObjectName
 from byok_api.signatures import spki_sha256_of_der
 from byok_signer.breaker import Breaker
 from byok_signer.entries import Pin
+from byok_signer.fair_cache import FairCache
 from byok_signer.health import HealthBoard
 from byok_signer.kms.errors import OUTAGE_REASONS, KmsError
 from byok_signer.kms.port import KeyHandle, Kms
 
+LIMIT = 10_000
+"""Keys remembered, those seen and those refused each; beyond that, the namespace that has most loses its oldest."""
 _LOOK_TIMEOUT = 5.0
 _PAUSE = 10.0
 """Seconds between two looks while KMS cannot be asked, or shows another key, so that not every call waits for one."""
@@ -52,8 +55,8 @@ class KeyBindings:
         self._clock = clock
         self._health = health
         self._breaker = Breaker(clock)
-        self._seen: dict[ObjectName, _Seen] = {}
-        self._refused: dict[ObjectName, tuple[float, _Refused]] = {}
+        self._seen: FairCache[ObjectName, _Seen] = FairCache(LIMIT)
+        self._refused: FairCache[ObjectName, tuple[float, _Refused]] = FairCache(LIMIT)
         """What the last look came to, until a time."""
         self._looking: dict[Pin, asyncio.Task[KeyHandle]] = {}
 
@@ -72,7 +75,7 @@ class KeyBindings:
             if seen is None or refusal.reason not in OUTAGE_REASONS or now >= seen.at + pin.stale_after:
                 raise
             if self._seen.get(pin.handle.name) is seen:
-                self._seen[pin.handle.name] = replace(seen, look_at=min(now + _PAUSE, seen.at + pin.stale_after))
+                self._remember(replace(seen, look_at=min(now + _PAUSE, seen.at + pin.stale_after)))
             return seen.resolved
 
     async def _look_once(self, pin: Pin, timeout: float) -> KeyHandle:  # noqa: ASYNC109 - the caller's own patience
@@ -102,7 +105,7 @@ class KeyBindings:
             raise
         self._breaker.succeeded(pin.handle)
         if spki_sha256_of_der(answer.spki) != pin.spki_sha256:
-            self._seen.pop(pin.handle.name, None)
+            self._seen.pop(pin.handle.name.namespace, pin.handle.name)
             mismatch = Refusal(
                 Reason.CertificateMismatch,
                 f"key {pin.handle.name}: the public key of {answer.key_arn} is not that of the registered certificate; "
@@ -114,15 +117,20 @@ class KeyBindings:
             raise mismatch
         resolved = replace(pin.handle, resolved_arn=answer.key_arn)
         now = self._clock()
-        self._seen[pin.handle.name] = _Seen(pin, resolved, now, now + pin.recheck_after)
+        self._remember(_Seen(pin, resolved, now, now + pin.recheck_after))
         return resolved
+
+    def _remember(self, seen: _Seen) -> None:
+        name = seen.pin.handle.name
+        self._seen.put(name.namespace, name, seen)
 
     def _refuse_for(self, seconds: float, pin: Pin, refusal: Refusal) -> None:
         words = _Refused(pin, refusal.reason, refusal.message, refusal.retry_after, refusal.metadata)
-        self._refused[pin.handle.name] = self._clock() + seconds, words
+        name = pin.handle.name
+        self._refused.put(name.namespace, name, (self._clock() + seconds, words))
 
     def _check_not_refused(self, pin: Pin) -> None:
-        until, refused = self._refused.get(pin.handle.name, (0.0, None))
+        until, refused = self._refused.get(pin.handle.name) or (0.0, None)
         if refused is not None and refused.pin == pin and self._clock() < until:
             raise Refusal(refused.reason, refused.message, retry_after=refused.retry_after, metadata=refused.metadata)
 

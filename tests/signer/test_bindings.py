@@ -11,6 +11,7 @@ from byok_api.errors import Reason, Refusal
 from byok_api.references import ObjectName
 from byok_sandbox.kms.keys import SoftwareKey
 from byok_sandbox.software_kms import KeyStore, StoredKey
+from byok_signer import bindings
 from byok_signer.bindings import KeyBindings
 from byok_signer.entries import Catalogue, Pin
 from byok_signer.health import HealthBoard
@@ -152,3 +153,23 @@ async def test_one_callers_deadline_does_not_end_the_look_of_the_others(desk: De
     with pytest.raises(Refusal, match="deadline"):
         await desk.resolve(timeout=0)
     assert (await patient).signing_arn == desk.stored.arn
+
+
+@pytest.mark.parametrize("failure", [None, OUTAGE], ids=["seen", "refused"])
+async def test_only_so_many_keys_are_remembered_and_of_the_namespace_that_has_most_the_oldest_go(
+    monkeypatch: pytest.MonkeyPatch, failure: KmsError | None
+) -> None:
+    monkeypatch.setattr(bindings, "LIMIT", 4)
+    desk = Desk()
+    desk.kms.look_failure = failure
+    brand, handle = desk.pin, desk.pin.handle
+    crowd = [replace(brand, handle=replace(handle, name=ObjectName("crowd", f"key-{n}"))) for n in range(5)]
+    for desk.pin in (brand, *crowd):
+        await asyncio.gather(desk.resolve(), return_exceptions=True)
+    assert desk.kms.looks == 6
+    for desk.pin in (brand, *crowd[2:]):
+        await asyncio.gather(desk.resolve(), return_exceptions=True)
+    assert desk.kms.looks == 6
+    desk.pin = crowd[0]
+    await asyncio.gather(desk.resolve(), return_exceptions=True)
+    assert desk.kms.looks == 7
