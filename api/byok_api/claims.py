@@ -1,19 +1,43 @@
-"""Which ByokKeys claim the same KMS key, and which of them was first (design, section 5)."""
+"""Which ByokKeys claim the same KMS key, and which of them was first (design, section 5).
+
+A claim is made by what an object says: by the public key that its certificate shows, and by the ARNs that it names. Two
+objects that both show a public key are compared by that alone, so that naming an ARN takes nothing from a certificate;
+an object that shows none is compared by ARN, with those that show one too.
+
+What a claim survives. It begins with the object's creationTimestamp and lasts until the object is gone: not less while
+the key is deactivated, being deleted, or refused for whatever else is wrong with it. While the object cannot be read at
+all (`Unreadable`: written for another version, or by force) its claim is what the same object last claimed while it
+could be read, and beside that all that can be read of it now (`byok_api.legible`). After a restart only the latter is
+known. If a certificate is there of which no public key can be read, the ARNs then count against certified keys too, and
+if a creation time cannot be read, it counts as the oldest. Nothing is left of a claim only where, since the start,
+neither an ARN nor a certificate of the object could ever be read, or where no document is at hand (a folder whose files
+define one name twice): then nothing tells whose the key is, and a younger claim goes through.
+
+What it does not survive. An owner who takes the certificate out of a readable object, or puts in one that does not
+parse, keeps the claim by ARN, against younger objects that show no public key; younger ones that show it are no longer
+refused. An ARN that is taken out is claimed no more. An object that is deleted and made again is another one, with the
+age of its new creationTimestamp.
+"""
 
 from bisect import bisect_left, insort
 from collections import defaultdict
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from byok_api.byokkey import ByokKey
 from byok_api.key_rules import arns_of
+from byok_api.legible import EVER, Legible
 from byok_api.references import KeyArn, ObjectName
 
 _NEVER = datetime.max.replace(tzinfo=UTC)
 
 Token = tuple[str, ...]
-"""What two claims have in common: a public key, or what an ARN names."""
+"""What two claims have in common: how it is claimed, then a public key, or what an ARN names."""
+_PUBLIC_KEY = "public key"
+_ARN = "ARN"
+_ARN_ALONE = "ARN, of which no certificate tells the public key"
+_ARN_WITH_ANY = "ARN, whatever certificate another shows"
 
 
 def arn_identity(arn: KeyArn) -> tuple[str, ...]:
@@ -26,105 +50,180 @@ def arn_identity(arn: KeyArn) -> tuple[str, ...]:
 
 
 @dataclass(frozen=True, order=True)
-class _Claim:
+class _Rank:
     created: datetime
     name: ObjectName
+
+
+@dataclass(frozen=True)
+class Claim:
+    """What an object claims, since when, and by what others' older claims count against it."""
+
+    rank: _Rank
+    tokens: frozenset[Token]
+    compared: frozenset[Token] = frozenset()
+    """Those of others; none for an object that cannot be used anyway."""
+
+
+def claim_of(key: ByokKey, spki_sha256: str | None) -> Claim:
+    """Make the claim of a key, with the public key that its certificate shows."""
+    arns = _tokens(_ARN, arns_of(key))
+    if spki_sha256 is None:
+        return Claim(_rank(key), arns | _tokens(_ARN_ALONE, arns_of(key)), arns)
+    public_key = frozenset({(_PUBLIC_KEY, spki_sha256)})
+    return Claim(_rank(key), arns | public_key, public_key | _tokens(_ARN_WITH_ANY, arns_of(key)))
+
+
+def claim_found_by_kms(key: ByokKey, arns: Iterable[KeyArn], spki_sha256: str) -> Claim:
+    """Make the claim of a key to what KMS says is behind it: to a public key, which the certificate need not show."""
+    arns = tuple(arns)
+    public_key = frozenset({(_PUBLIC_KEY, spki_sha256)})
+    return Claim(_rank(key), public_key, public_key.union(_tokens(_ARN_ALONE, arns), _tokens(_ARN_WITH_ANY, arns)))
+
+
+def claim_left(name: ObjectName, legible: Legible | None, spki_sha256: str | None, last: Claim | None) -> Claim | None:
+    """Make the claim of an object that cannot be read; None if nothing is left of it.
+
+    `legible` is what can be read of it now, None if there is no document; `spki_sha256` what its certificate shows;
+    `last` its claim when it could last be read, which is another object's if they were not created at one time.
+    """
+    if legible is None:
+        return Claim(last.rank, last.tokens) if last else None
+    created = _NEVER if legible.created is None else legible.created
+    if last is not None and created not in (EVER, last.rank.created):
+        last = None
+    tokens = _tokens(_ARN, legible.arns) | _tokens(_ARN_ALONE, legible.arns)
+    if spki_sha256 is not None:
+        tokens |= {(_PUBLIC_KEY, spki_sha256)}
+    elif legible.has_certificate:
+        tokens |= _tokens(_ARN_WITH_ANY, legible.arns)
+    if last is not None:
+        return Claim(last.rank, tokens | last.tokens)
+    return Claim(_Rank(created, name), tokens) if tokens else None
+
+
+def _rank(key: ByokKey) -> _Rank:
+    return _Rank(key.metadata.creation_timestamp or _NEVER, key.name)
+
+
+def _tokens(how: str, arns: Iterable[KeyArn]) -> frozenset[Token]:
+    return frozenset((how, *arn_identity(arn)) for arn in arns)
 
 
 class _Group:
     """The claims that share a token."""
 
     def __init__(self) -> None:
-        self._claims: defaultdict[str, list[_Claim]] = defaultdict(list)
+        self._ranks: defaultdict[str, list[_Rank]] = defaultdict(list)
         # The oldest claim of each namespace, the oldest of all first: what is kept sorted need not be searched.
-        self._heads: list[_Claim] = []
+        self._heads: list[_Rank] = []
 
     @property
-    def leaders(self) -> tuple[_Claim, ...]:
+    def leaders(self) -> tuple[_Rank, ...]:
         """The oldest claim, and the oldest of another namespace than that one's."""
         return tuple(self._heads[:2])
 
     def names(self) -> Iterator[ObjectName]:
         """List who claims."""
-        return (claim.name for claims in self._claims.values() for claim in claims)
+        return (rank.name for ranks in self._ranks.values() for rank in ranks)
 
-    def add(self, claim: _Claim) -> None:
+    def add(self, rank: _Rank) -> None:
         """Take in a claim."""
-        claims = self._claims[claim.name.namespace]
-        if claims and claim < claims[0]:
-            del self._heads[bisect_left(self._heads, claims[0])]
-        if not claims or claim < claims[0]:
-            insort(self._heads, claim)
-        insort(claims, claim)
+        ranks = self._ranks[rank.name.namespace]
+        if ranks and rank < ranks[0]:
+            del self._heads[bisect_left(self._heads, ranks[0])]
+        if not ranks or rank < ranks[0]:
+            insort(self._heads, rank)
+        insort(ranks, rank)
 
-    def discard(self, claim: _Claim) -> None:
+    def discard(self, rank: _Rank) -> None:
         """Forget a claim that was taken in."""
-        claims = self._claims[claim.name.namespace]
-        if claim == claims[0]:
-            del self._heads[bisect_left(self._heads, claim)]
-            if len(claims) > 1:
-                insort(self._heads, claims[1])
-        del claims[bisect_left(claims, claim)]
-        if not claims:
-            del self._claims[claim.name.namespace]
+        ranks = self._ranks[rank.name.namespace]
+        if rank == ranks[0]:
+            del self._heads[bisect_left(self._heads, rank)]
+            if len(ranks) > 1:
+                insort(self._heads, ranks[1])
+        del ranks[bisect_left(ranks, rank)]
+        if not ranks:
+            del self._ranks[rank.name.namespace]
 
-    def older_than(self, mine: _Claim) -> _Claim | None:
-        """Find the oldest claim of another namespace, if it is no younger."""
-        other = next((claim for claim in self.leaders if claim.name.namespace != mine.name.namespace), None)
-        # A tie, or objects without a time as in a folder, refuses both.
-        return other if other and other.created <= mine.created else None
+
+@dataclass(frozen=True)
+class Leaders:
+    """Of all claims those that decide, by token: the oldest, and the oldest of another namespace than that one's."""
+
+    by_token: Mapping[Token, tuple[_Rank, ...]] = field(default_factory=dict)
+
+    def older(self, claim: Claim) -> ObjectName | None:
+        """Find the object of another namespace that has the better claim by what `claim` is compared by."""
+        mine, found = claim.rank, set[_Rank]()
+        for token in claim.compared:
+            leaders = self.by_token.get(token, ())
+            other = next((rank for rank in leaders if rank.name.namespace != mine.name.namespace), None)
+            # A tie, or objects without a time as in a folder, refuses both.
+            if other is not None and other.created <= mine.created:
+                found.add(other)
+        return min(found).name if found else None
 
 
 class Claims:
-    """Every ByokKey's claim, by public key where its certificate shows one, and by the ARNs that it names."""
+    """Every object's claim, and who shares it."""
 
     def __init__(self) -> None:
-        self._claims: dict[ObjectName, tuple[_Claim, tuple[Token, ...], tuple[Token, ...]]] = {}
+        self._claims: dict[ObjectName, Claim] = {}
         self._groups: defaultdict[Token, _Group] = defaultdict(_Group)
+        self._leaders: dict[Token, tuple[_Rank, ...]] = {}
         self._changed: set[Token] = set()
 
-    def put(self, key: ByokKey, spki_sha256: str | None) -> None:
-        """Register a key's claim, in place of the one before."""
-        self.remove(key.name)
-        claim = _Claim(key.metadata.creation_timestamp or _NEVER, key.name)
-        arns = tuple({("arn", *arn_identity(arn)) for arn in arns_of(key)})
-        compared = (("public key", spki_sha256),) if spki_sha256 else arns
-        known = tuple({*arns, *compared})
-        self._claims[key.name] = claim, known, compared
-        for token in known:
-            group = self._groups[token]
-            before = group.leaders
-            group.add(claim)
-            self._note(token, before)
+    def put(self, claim: Claim) -> None:
+        """Register a claim, in place of the one that its object had before."""
+        self.remove(claim.rank.name)
+        self._claims[claim.rank.name] = claim
+        for token in claim.tokens:
+            self._groups[token].add(claim.rank)
+            self._note(token)
 
     def remove(self, name: ObjectName) -> None:
-        """Forget a key's claim, if it has one."""
-        if name not in self._claims:
+        """Forget an object's claim, if it has one."""
+        claim = self._claims.pop(name, None)
+        if claim is None:
             return
-        claim, known, _ = self._claims.pop(name)
-        for token in known:
-            group = self._groups[token]
-            before = group.leaders
-            group.discard(claim)
-            self._note(token, before)
-            if not group.leaders:
-                del self._groups[token]
+        for token in claim.tokens:
+            self._groups[token].discard(claim.rank)
+            self._note(token)
+
+    def of(self, name: ObjectName) -> Claim | None:
+        """Return an object's claim."""
+        return self._claims.get(name)
 
     def take_concerned(self) -> frozenset[ObjectName]:
-        """List all keys for which `older` may answer otherwise than when this was last asked, save those put anew."""
+        """List all objects for which `older` may answer otherwise than when this was last asked, save those put anew.
+
+        Objects that a claim counts against claim the like themselves, if by another token.
+        """
         changed, self._changed = self._changed, set()
-        return frozenset(name for token in changed if token in self._groups for name in self._groups[token].names())
+        sharing = {shared for token in changed for shared in _sharing(token)}
+        return frozenset(name for token in sharing if token in self._groups for name in self._groups[token].names())
 
     def older(self, name: ObjectName) -> ObjectName | None:
-        """Find the ByokKey of another namespace with the better claim to the KMS key of `name`, which was put in.
+        """Find the object of another namespace with the better claim to the KMS key of `name`, which was put in."""
+        return Leaders(self._leaders).older(self._claims[name])
 
-        By its public key; without one by its ARNs.
-        """
-        mine, _, compared = self._claims[name]
-        found = (self._groups[token].older_than(mine) for token in compared)
-        oldest = min((claim for claim in found if claim), default=None)
-        return oldest.name if oldest else None
+    def leaders(self) -> Leaders:
+        """Return the claims that decide, as they are at this moment."""
+        return Leaders(dict(self._leaders))
 
-    def _note(self, token: Token, before: tuple[_Claim, ...]) -> None:
-        if self._groups[token].leaders != before:
-            self._changed.add(token)
+    def _note(self, token: Token) -> None:
+        leaders, before = self._groups[token].leaders, self._leaders.get(token, ())
+        if leaders == before:
+            return
+        self._changed.add(token)
+        if leaders:
+            self._leaders[token] = leaders
+        else:
+            del self._leaders[token], self._groups[token]
+
+
+def _sharing(token: Token) -> tuple[Token, ...]:
+    # Certified keys are compared by ARN with some, and are found by the ARNs that all claim.
+    return (token, (_ARN, *token[1:])) if token[0] == _ARN_WITH_ANY else (token,)

@@ -2,7 +2,8 @@
 
 What a change concerns is found through an index of what each judgement looked at, so that a change costs what depends
 on it and no more: a recipe's ancestors by name, there or not; its key; its namespace's labels; a key's rivals for the
-same KMS key. After any sequence of changes every standing is what a fresh Inventory of the same objects would say.
+same KMS key. After any sequence of changes every standing is what a fresh Inventory would say that was given the same
+objects, and before them, of each key that cannot be read now, what it was when it last could: that is what it claims.
 """
 
 from collections import Counter, defaultdict
@@ -10,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from byok_api.byokkey import ByokKey
-from byok_api.claims import Claims
+from byok_api.claims import Claim, Claims, Leaders, claim_left, claim_of
 from byok_api.installation import Rules
 from byok_api.key_rules import KeyStanding, Registered, judge_key
 from byok_api.objects import Identity, Unreadable
@@ -72,18 +73,18 @@ class _Certificates:
         self._users: Counter[str] = Counter()
         self._read: dict[str, Registered] = {}
 
-    def take(self, key: ByokKey) -> None:
+    def take(self, pem: str | None) -> Registered | None:
         """Read the certificate of a key that comes in."""
-        if key.spec.certificate is not None:
-            pem = key.spec.certificate.pem
-            self._users[pem] += 1
-            if pem not in self._read:
-                self._read[pem] = Registered.read(pem)
+        if pem is None:
+            return None
+        self._users[pem] += 1
+        if pem not in self._read:
+            self._read[pem] = Registered.read(pem)
+        return self._read[pem]
 
-    def give_back(self, key: ByokKey) -> None:
+    def give_back(self, pem: str | None) -> None:
         """Forget the certificate of a key that goes, unless another has it too."""
-        if key.spec.certificate is not None:
-            pem = key.spec.certificate.pem
+        if pem is not None:
             self._users[pem] -= 1
             if not self._users[pem]:
                 del self._users[pem], self._read[pem]
@@ -91,6 +92,12 @@ class _Certificates:
     def of(self, key: ByokKey) -> Registered | None:
         """Answer with what was read."""
         return self._read[key.spec.certificate.pem] if key.spec.certificate else None
+
+
+def _pem_of(found: Known | None) -> str | None:
+    if isinstance(found, ByokKey):
+        return found.spec.certificate.pem if found.spec.certificate else None
+    return found.legible.pem if isinstance(found, Unreadable) and found.legible else None
 
 
 class Inventory:
@@ -105,6 +112,8 @@ class Inventory:
         self._labels: Mapping[str, Mapping[str, str]] = {}
         self._certificates = _Certificates()
         self._claims = Claims()
+        # What keys that cannot be read claimed when they last could.
+        self._last_claims: dict[ObjectName, Claim] = {}
         self._older: dict[ObjectName, ObjectName | None] = {}
         self._keys: dict[ObjectName, KeyStanding | Unreadable] = {}
         self._resolutions: dict[ObjectName, Resolution] = {}
@@ -139,26 +148,41 @@ class Inventory:
         """List the recipes that resolve to a key which is there and admits them; others do not burden its owner."""
         return self._admitted.lookers(key)
 
+    def leaders(self) -> Leaders:
+        """Return the claims that decide whose a KMS key is by age, as they are at this moment."""
+        return self._claims.leaders()
+
     def put(self, found: Known) -> frozenset[Identity]:
         """Take an object in, in place of the one of its kind and name."""
-        changed = _Changed()
-        self._put(found, changed)
-        return self._settle(changed)
+        return self.change({(found.kind, found.name): found}, {})
 
     def remove(self, kind: str, name: ObjectName) -> frozenset[Identity]:
         """Forget an object, if it is there."""
-        changed = _Changed()
-        self._remove((kind, name), changed)
-        return self._settle(changed)
+        return self.change({(kind, name): None}, {})
 
     def describe_namespace(self, name: str, labels: Mapping[str, str] | None) -> frozenset[Identity]:
         """Take in a namespace's labels (`objects.Namespace.labels`); None: it is gone."""
-        if self._labels.get(name) == labels:
-            return frozenset()
-        described = dict(self._labels)
-        described.pop(name, None)
-        self._labels = described if labels is None else {**described, name: dict(labels)}
-        return self._settle(_Changed(namespaces={name}))
+        return self.change({}, {name: labels})
+
+    def change(
+        self, objects: Mapping[Identity, Known | None], namespace_labels: Mapping[str, Mapping[str, str] | None]
+    ) -> frozenset[Identity]:
+        """Take in changes that come together, each as `put`, `remove` (None) or `describe_namespace` would."""
+        changed = _Changed()
+        for identity, found in objects.items():
+            if found is None:
+                self._remove(identity, changed)
+            else:
+                self._put(found, changed)
+        changed.namespaces = {name for name, labels in namespace_labels.items() if self._labels.get(name) != labels}
+        if changed.namespaces:
+            described = dict(self._labels)
+            for name in changed.namespaces:
+                labels = namespace_labels[name]
+                described.pop(name, None)
+                described |= {} if labels is None else {name: dict(labels)}
+            self._labels = described
+        return self._settle(changed)
 
     def replace_all(
         self, objects: Iterable[Known], namespace_labels: Mapping[str, Mapping[str, str]]
@@ -188,15 +212,25 @@ class Inventory:
             changed.recipes.add(found.name)
             return
         changed.keys.add(found.name)
+        last = self._claims.of(found.name)
+        if isinstance(before, ByokKey) and isinstance(found, Unreadable) and last is not None:
+            self._last_claims[found.name] = last
+        self._claim(found, self._certificates.take(_pem_of(found)))
+        self._certificates.give_back(_pem_of(before))
+
+    def _claim(self, found: Known, registered: Registered | None) -> None:
+        name, chain = found.name, registered.chain if registered else None
+        spki_sha256 = chain.spki_sha256 if chain else None
         if isinstance(found, ByokKey):
-            self._certificates.take(found)
-            registered = self._certificates.of(found)
-            chain = registered.chain if registered else None
-            self._claims.put(found, chain.spki_sha256 if chain else None)
-        else:
-            self._claims.remove(found.name)
-        if isinstance(before, ByokKey):
-            self._certificates.give_back(before)
+            self._last_claims.pop(name, None)
+            self._claims.put(claim_of(found, spki_sha256))
+        elif isinstance(found, Unreadable):
+            last = self._last_claims.get(name)
+            left = claim_left(name, found.legible, spki_sha256, last)
+            if left is None:
+                self._claims.remove(name)
+            else:
+                self._claims.put(left)
 
     def _remove(self, identity: Identity, changed: _Changed) -> None:
         before = self._objects.pop(identity, None)
@@ -207,8 +241,8 @@ class Inventory:
             return
         changed.keys.add(before.name)
         self._claims.remove(before.name)
-        if isinstance(before, ByokKey):
-            self._certificates.give_back(before)
+        self._last_claims.pop(before.name, None)
+        self._certificates.give_back(_pem_of(before))
 
     def _settle(self, changed: _Changed) -> frozenset[Identity]:
         """Judge anew what the changes concern; in this order, as keys know no recipes."""
@@ -227,7 +261,12 @@ class Inventory:
 
     def _judge_keys(self, changed: set[ObjectName]) -> frozenset[ObjectName]:
         rivals = self._claims.take_concerned() - changed
-        concerned = frozenset(changed) | {name for name in rivals if self._claims.older(name) != self._older[name]}
+        concerned = frozenset(changed) | {
+            # Those that cannot be read claim too, but are not judged.
+            name
+            for name in rivals & self._older.keys()
+            if self._claims.older(name) != self._older[name]
+        }
         for name in concerned:
             found = self._objects.get((KEY, name))
             self._older.pop(name, None)

@@ -12,6 +12,7 @@ from pydantic_core import ErrorDetails
 from byok_api.byokkey import ByokKey, KeyState
 from byok_api.errors import Reason, Refusal
 from byok_api.fields import API_VERSION, Model
+from byok_api.legible import Legible, legible_in
 from byok_api.manifests import DEPTH_LIMIT, Document, Finding, ManifestError, Path
 from byok_api.metadata import NAMESPACE_NAME_LABEL, UNREAD, ObjectMeta
 from byok_api.references import ObjectName
@@ -49,6 +50,8 @@ class Unreadable:
     message: str
     version: int | None = None
     """A recipe's, where that much can be read."""
+    legible: Legible | None = None
+    """What can be read of a ByokKey's claim; None if there is no document to read."""
 
     def refusal(self) -> Refusal:
         """Make the refusal that users of the object are told."""
@@ -156,9 +159,13 @@ def unreadable(document: Mapping[str, Any], identity: Identity, error: ManifestE
     spec = document.get("spec")
     spec = spec if isinstance(spec, Mapping) else {}
     state, version = spec.get("state", KeyState.ACTIVE), spec.get("version")
-    if kind == "ByokKey" and state != KeyState.ACTIVE:
-        return Unreadable(kind, name, Reason.KeyDeactivated, f"key {name} is not active: spec.state is {state!r:.40}")
-    return Unreadable(kind, name, error.reason, error.message, version if type(version) is int else None)
+    if kind != "ByokKey":
+        return Unreadable(kind, name, error.reason, error.message, version if type(version) is int else None)
+    legible = legible_in(document)
+    if state != KeyState.ACTIVE:
+        message = f"key {name} is not active: spec.state is {state!r:.40}"
+        return Unreadable(kind, name, Reason.KeyDeactivated, message, legible=legible)
+    return Unreadable(kind, name, error.reason, error.message, legible=legible)
 
 
 def _kind_of(document: Mapping[str, Any], source: str) -> type[Object]:

@@ -55,7 +55,8 @@ def updated_catalogue(
         _set(keys, name, _key_entry(keys.get(name), inventory.key(name), rules))
     for name in names[RECIPE]:
         _set(recipes, name, _recipe_entry(inventory.recipe(name), keys))
-    return Catalogue(recipes, keys, inventory.namespace_labels, ordered_by_age=rules.ownership is None)
+    leaders = inventory.leaders() if rules.ownership is None else None
+    return Catalogue(recipes, keys, inventory.namespace_labels, leaders)
 
 
 def _set(entries: dict[ObjectName, _Entry], name: ObjectName, entry: _Entry | None) -> None:

@@ -11,7 +11,7 @@ from functools import cached_property
 from byok_api.algorithms import SigningAlgorithm
 from byok_api.byokkey import ByokKey
 from byok_api.certificates import CertificateChain
-from byok_api.claims import Claims, arn_identity
+from byok_api.claims import Leaders, arn_identity, claim_found_by_kms
 from byok_api.consent import admits
 from byok_api.errors import Reason, Refusal
 from byok_api.key_rules import KeyStanding
@@ -67,13 +67,6 @@ class KeyEntry:
         """The algorithm that it signs with, as far as the spec tells."""
         return self.standing.algorithm
 
-    def claims(self, handle: KeyHandle, spki_sha256: str) -> bool:
-        """Say whether this is a claim to a KMS key: by its certificate, or while it has none by an ARN in common."""
-        if self.chain is not None:
-            return self.chain.spki_sha256 == spki_sha256
-        named, mine = (handle.arn, *handle.replicas), (self.handle.arn, *self.handle.replicas)
-        return not set(map(arn_identity, named)).isdisjoint(map(arn_identity, mine))
-
     def check_valid_at(self, now: datetime) -> None:
         """Refuse outside of the certificate's validity (CertificateExpired)."""
         problem, chain = self.standing.valid_at(now), self.chain
@@ -128,8 +121,8 @@ class Catalogue:
     recipes: Mapping[ObjectName, SigningEntry | Refused] = field(default_factory=dict)
     keys: Mapping[ObjectName, KeyEntry | Refused] = field(default_factory=dict)
     namespace_labels: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
-    ordered_by_age: bool = True
-    """Whether of several namespaces that claim one KMS key the first has it; False where keyOwnership decides."""
+    leaders: Leaders | None = field(default_factory=Leaders)
+    """Which claims decide whose a KMS key is, those of unreadable keys among them; None where keyOwnership does."""
 
     def admits(self, key: KeyEntry, namespace: str) -> bool:
         """Say whether a key's owner lets callers and recipes of a namespace use it."""
@@ -139,20 +132,16 @@ class Catalogue:
         """Refuse a key that turned out to be one to which another namespace has the better claim (KeyClaimedElsewhere).
 
         For what only KMS has told, which need not be the key of a registered certificate; by specs alone
-        `KeyEntry.problem` says so. Looks at every key: for requests that are rare.
+        `KeyEntry.problem` says so. Others' keys without certificate are compared by the ARNs of `key.handle`.
         """
-        if not self.ordered_by_age:
+        if self.leaders is None:
             return
-        claims = Claims()
-        claims.put(key.manifest, spki_sha256)
-        for other in self.keys.values():
-            if isinstance(other, KeyEntry) and other.claims(key.handle, spki_sha256):
-                claims.put(other.manifest, spki_sha256)
-        older = claims.older(key.name)
+        named = (key.handle.arn, *key.handle.replicas)
+        older = self.leaders.older(claim_found_by_kms(key.manifest, named, spki_sha256))
         if older is not None:
             raise Refusal(
                 Reason.KeyClaimedElsewhere,
-                f"key {key.name} has the same public key as {older}, which claims it too",
+                f"key {key.name} is the same KMS key as {older}, which claims it too",
                 metadata={"key": str(key.name)},
             )
 

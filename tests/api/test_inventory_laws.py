@@ -12,9 +12,10 @@ from byok_api.byokkey import ByokKey
 from byok_api.errors import Reason
 from byok_api.installation import Rules
 from byok_api.inventory import KEY, RECIPE, Inventory, Known, Unreadable
+from byok_api.legible import EVER, Legible
 from byok_api.objects import Identity
 from byok_api.ownership import KeyOwnership
-from byok_api.references import ObjectName
+from byok_api.references import KeyArn, ObjectName
 from tests.support.manifests import KEY_ARN, PRESETS, key, pem_of_identity, recipe
 from tests.support.pki import certified, identity, new_key
 
@@ -71,18 +72,27 @@ def _key(name: ObjectName, spec: dict[str, Any], day: int | None) -> ByokKey:
     return _aged(key(str(name), **spec), day)
 
 
-def _unreadable(kind: str, name: ObjectName) -> Unreadable:
-    return Unreadable(kind, name, Reason.KeyInvalid, f"{name} is broken")
+def _unreadable(kind: str, name: ObjectName, left: Legible | None = None) -> Unreadable:
+    return Unreadable(kind, name, Reason.KeyInvalid, f"{name} is broken", legible=left)
 
 
 keys = st.builds(_key, st.sampled_from(KEYS), key_specs, st.sampled_from([None, 1, 2]))
 recipes = st.builds(lambda name, spec: recipe(str(name), **spec), st.sampled_from(RECIPES), recipe_specs)
-broken = st.builds(_unreadable, st.just(KEY), st.sampled_from(KEYS)) | st.builds(
+legible = st.builds(
+    Legible,
+    created=st.sampled_from([None, EVER, *(datetime(2026, 1, day, tzinfo=UTC) for day in (1, 2))]),
+    arns=st.frozensets(st.sampled_from([KeyArn(arn) for arn in ARNS]), max_size=2),
+    pem=st.sampled_from([None, PEMS[0], *PEMS]),
+    has_certificate=st.booleans(),
+)
+broken = st.builds(_unreadable, st.just(KEY), st.sampled_from(KEYS), st.none() | legible) | st.builds(
     _unreadable, st.just(RECIPE), st.sampled_from(RECIPES)
 )
 # Most of them good: what depends on a broken one depends on nothing else.
 KINDS: dict[str, st.SearchStrategy[Any]] = {"key": keys, "recipe": recipes, "broken": broken}
-objects: st.SearchStrategy[Known] = st.sampled_from([*["key", "recipe"] * 4, "broken"]).flatmap(KINDS.__getitem__)
+objects: st.SearchStrategy[Known] = st.sampled_from([*["key", "recipe"] * 4, "broken", "broken"]).flatmap(
+    KINDS.__getitem__
+)
 labels = st.sampled_from([None, {}, {"team": "a"}])
 described = st.dictionaries(st.sampled_from(NAMESPACES), labels.filter(lambda found: found is not None), max_size=3)
 
@@ -96,14 +106,25 @@ class Held:
         self.rules = rules
         self.inventory = Inventory(rules)
         self.objects: dict[Identity, Known] = {}
+        self.readable: dict[Identity, Known] = {}
+        """What objects were when they could last be read."""
         self.labels: dict[str, Any] = {}
 
-    def put(self, found: Known) -> frozenset[Identity]:
+    def _hold(self, found: Known) -> None:
         self.objects[found.kind, found.name] = found
+        if not isinstance(found, Unreadable):
+            self.readable[found.kind, found.name] = found
+
+    def _lose(self, gone: Identity) -> None:
+        self.objects.pop(gone, None)
+        self.readable.pop(gone, None)
+
+    def put(self, found: Known) -> frozenset[Identity]:
+        self._hold(found)
         return self.inventory.put(found)
 
     def remove(self, kind: str, name: ObjectName) -> frozenset[Identity]:
-        self.objects.pop((kind, name), None)
+        self._lose((kind, name))
         return self.inventory.remove(kind, name)
 
     def describe(self, namespace: str, found: dict[str, str] | None) -> frozenset[Identity]:
@@ -112,9 +133,26 @@ class Held:
         return self.inventory.describe_namespace(namespace, found)
 
     def replace(self, found: list[Known], namespaces: dict[str, Any]) -> frozenset[Identity]:
-        self.objects = {(each.kind, each.name): each for each in found}
+        there = {(each.kind, each.name) for each in found}
+        self._take({gone: None for gone in self.objects if gone not in there} | _by_identity(found))
         self.labels = dict(namespaces)
         return self.inventory.replace_all(found, namespaces)
+
+    def change(self, changes: dict[Identity, Known | None], namespaces: dict[str, Any]) -> frozenset[Identity]:
+        self._take(changes)
+        self.labels = {name: found for name, found in (self.labels | namespaces).items() if found is not None}
+        return self.inventory.change(changes, namespaces)
+
+    def _take(self, changes: dict[Identity, Known | None]) -> None:
+        for changed, found in changes.items():
+            if found is None:
+                self._lose(changed)
+            else:
+                self._hold(found)
+
+
+def _by_identity(found: list[Known]) -> dict[Identity, Known | None]:
+    return {(each.kind, each.name): each for each in found}
 
 
 Change = Callable[[Held], frozenset[Identity]]
@@ -124,6 +162,12 @@ CHANGES: dict[str, st.SearchStrategy[Any]] = {
     "remove a recipe": st.builds(lambda name: lambda held: held.remove(RECIPE, name), st.sampled_from(RECIPES)),
     "describe": st.builds(
         lambda name, found: lambda held: held.describe(name, found), st.sampled_from([*NAMESPACES, "news"]), labels
+    ),
+    "several": st.builds(
+        lambda gone, found, spaces: lambda held: held.change(dict.fromkeys(gone) | _by_identity(found), spaces),
+        st.sets(st.sampled_from([*((KEY, name) for name in KEYS), *((RECIPE, name) for name in RECIPES)]), max_size=3),
+        st.lists(objects, max_size=4),
+        st.dictionaries(st.sampled_from(NAMESPACES), labels, max_size=2),
     ),
     "replace all": st.builds(lambda found, spaces: lambda held: held.replace(found, spaces), many, described),
 }
@@ -146,15 +190,16 @@ def judged(inventory: Inventory) -> dict[Identity, object]:
 
 
 def fresh(held: Held) -> Inventory:
-    """Put the same objects into an inventory that has seen nothing else, the last ones first."""
+    """Put the same objects into an inventory that has seen nothing else but what they were when they could be read."""
     inventory = Inventory(held.rules)
+    inventory.replace_all(reversed(held.readable.values()), {})
     inventory.replace_all(reversed(held.objects.values()), held.labels)
     return inventory
 
 
 @settings(max_examples=100, deadline=None)
 @given(rules=rules, first=many, spaces=described, sequence=st.lists(changes, min_size=6, max_size=16))
-def test_whatever_changed_before_each_standing_is_that_of_a_fresh_inventory_and_changes_are_told(
+def test_whatever_changed_each_standing_is_that_of_a_fresh_inventory_and_changes_are_told(
     rules: Rules, first: list[Known], spaces: dict[str, Any], sequence: list[Change]
 ) -> None:
     held = Held(rules)

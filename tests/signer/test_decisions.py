@@ -3,6 +3,7 @@
 The rules themselves: tests/api/test_key_rules.py, tests/api/test_recipe_rules.py.
 """
 
+import time
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -11,12 +12,13 @@ from byok_api.algorithms import SigningAlgorithm
 from byok_api.byokkey import ByokKey
 from byok_api.errors import Reason, Refusal
 from byok_api.inventory import Inventory, Known
-from byok_api.objects import Unreadable
+from byok_api.manifests import ManifestError
+from byok_api.objects import Unreadable, parse_object, unreadable
 from byok_api.ownership import KeyOwnership
 from byok_api.references import KeyArn, ObjectName
 from byok_signer.decisions import Rules, build_catalogue, updated_catalogue
 from byok_signer.entries import Catalogue, KeyEntry, Refused, ReservedKey, SigningEntry
-from tests.support.manifests import KEY_ARN, PRESETS, key, recipe
+from tests.support.manifests import KEY_ARN, PRESETS, key, key_document, recipe
 from tests.support.pki import NOW, identity
 
 RULES = Rules(installation="test", presets_namespace=PRESETS)
@@ -167,6 +169,37 @@ def test_a_certificate_of_another_key_does_not_hide_whose_the_kms_key_is() -> No
 def test_a_key_that_no_other_has_the_better_claim_to_is_not_refused(day: int, spki: str) -> None:
     catalogue = catalogue_of(aged(key(), 2), new_key(day))
     catalogue.check_claim(key_in(catalogue, new_key(day).name), spki)
+
+
+def test_an_older_key_that_cannot_be_read_is_not_forgotten() -> None:
+    document = key_document(newField="of a later version", certificate=None)
+    document["metadata"]["creationTimestamp"] = "2026-01-01T00:00:00Z"
+    with pytest.raises(ManifestError) as error:
+        parse_object(document, "test")
+    catalogue = catalogue_of(unreadable(document, ("ByokKey", BRAND), error.value), aged(key("thief/brand"), 2))
+    with pytest.raises(Refusal, match="media/brand"):
+        catalogue.check_claim(key_in(catalogue, ObjectName("thief", "brand")), "0" * 64)
+
+
+def test_among_thousands_of_keys_a_claim_is_found_without_looking_at_them() -> None:
+    bare = aged(key("media/k0", certificate=None), 1)
+    keys = [
+        bare.model_copy(
+            update={
+                "metadata": bare.metadata.model_copy(update={"name": f"k{number}"}),
+                "spec": bare.spec.model_copy(
+                    update={"aws": bare.spec.aws.model_copy(update={"key_arn": f"{KEY_ARN[:-4]}{number:04}"})}
+                ),
+            }
+        )
+        for number in range(2000)
+    ]
+    catalogue = catalogue_of(*keys, new_key(2))
+    entry = key_in(catalogue, new_key(2).name)
+    began = time.process_time()
+    for _ in range(100):
+        catalogue.check_claim(entry, SPKI)
+    assert (time.process_time() - began) / 100 < 0.001
 
 
 def test_where_ownership_decides_age_does_not() -> None:
