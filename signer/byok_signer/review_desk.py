@@ -28,7 +28,7 @@ AWAY_SECONDS = 2 * TRIAL_SECONDS + PATIENCE
 """The API server counts as away for so long after a failure, unless it has answered since; trials fail meanwhile."""
 
 STARTING_SECONDS = 60.0
-"""For so long an API server that answers may say that it is not ready; then its denials count all the same."""
+"""For so long after it gave no answer at all an API server may be starting; then its denials count, ready or not."""
 
 _AT_ONCE_AGAIN = 0.5
 """Seconds: what fails faster is tried once more at once, since a kept connection may have gone, or one of several API
@@ -59,16 +59,23 @@ class ReviewDesk:
         self.clock = clock
         self.observe = observe
         self._turns = ReviewTurns()
-        self._failed_at = self._answered_at = -math.inf
+        self._failed_at = self._silent_at = self._answered_at = -math.inf
         self._try_at = -math.inf
-        self._unready_since: float | None = None
+        self._starting = False
         self._looking: asyncio.Task[bool] | None = None
         self._tasks: set[asyncio.Task[Any]] = set()
 
     @property
     def away(self) -> bool:
-        """Whether the API server cannot be reached: its last answer failed to come, a moment ago."""
+        """Whether there is no word that counts: the last answer failed to come, a moment ago, or it is starting."""
+        if self._starting:
+            return self.recovering
         return self._answered_at < self._failed_at and self.clock() < self._failed_at + AWAY_SECONDS
+
+    @property
+    def recovering(self) -> bool:
+        """Whether the API server may have just started: within the last minute it gave no answer at all."""
+        return self.clock() < self._silent_at + STARTING_SECONDS
 
     @property
     def retry_after(self) -> float:
@@ -102,9 +109,10 @@ class ReviewDesk:
             raise UnansweredError("it was not the question's turn in time") from None
 
     async def ready(self) -> None:
-        """Make sure that the API server knows all that it decides by; UnansweredError if not.
+        """Make sure that an API server that is `recovering` knows all that it decides by; UnansweredError if not.
 
         One that has just started serves before it has read all roles and accounts, and then denies what they allow.
+        Only such a one: while it shuts down, or its etcd is slow, it says that it is not ready too, and decides well.
         """
         if not await asyncio.shield(self._looking or self._look()):
             raise UnansweredError("the API server is not ready")
@@ -121,34 +129,32 @@ class ReviewDesk:
     async def _is_ready(self) -> bool:
         try:
             async with asyncio.timeout(PATIENCE):
-                try:
-                    await self._api.get_raw("/readyz")
-                    self._unready_since = None
-                except ApiUnavailable as error:
-                    await self._check_serving(error)
-                except ApiError:
-                    # It answers, and does not let the signer see more.
-                    pass
+                ready = await self._says_ready()
+                if not ready:
+                    # What matters is whether it decides.
+                    await self._api.create(SUBJECT_ACCESS_REVIEWS, _ANY_REVIEW)
         except (KubernetesError, TimeoutError) as error:
             self._failed(error)
             return False
         finally:
             self._looking = None
-        self._answered()
-        return True
+        self._starting = not ready and self.recovering
+        if self._starting:
+            self._try_at = self.clock() + TRIAL_SECONDS
+        else:
+            self._answered()
+        return not self._starting
 
-    async def _check_serving(self, not_ready: ApiUnavailable) -> None:
-        """Tell an API server that is starting from one that serves, and says for long that it is not ready."""
+    async def _says_ready(self) -> bool:
         try:
-            await self._api.create(SUBJECT_ACCESS_REVIEWS, _ANY_REVIEW)
-        except KubernetesError:
-            self._unready_since = None
-            raise
-        now = self.clock()
-        if self._unready_since is None:
-            self._unready_since = now
-        if now < self._unready_since + STARTING_SECONDS:
-            raise not_ready
+            async with asyncio.timeout(PATIENCE / 2):
+                await self._api.get_raw("/readyz")
+        except (ApiUnavailable, TimeoutError):
+            return False
+        except ApiError:
+            # It answers, and does not let the signer see more.
+            pass
+        return True
 
     async def _ask(self, resource: Resource, body: Mapping[str, Any]) -> Answer:
         began = self.clock()
@@ -179,8 +185,16 @@ class ReviewDesk:
             _LOG.warning("the API server cannot be asked about callers", extra={"cause": cause})
         now = self.clock()
         self._failed_at = now
+        self._starting = False
+        if _is_silence(error):
+            self._silent_at = now
         wait = error.retry_after if isinstance(error, ApiUnavailable) and error.retry_after else TRIAL_SECONDS
         self._try_at = now + min(max(wait, TRIAL_SECONDS), _LONGEST_WAIT)
+
+
+def _is_silence(error: Exception) -> bool:
+    """Tell no answer at all from one that says no: only the former's ApiUnavailable has a cause, the connection's."""
+    return isinstance(error, TimeoutError) or (isinstance(error, ApiUnavailable) and error.__cause__ is not None)
 
 
 def unanswered(whom: str, *, retry_after: float) -> Refusal:

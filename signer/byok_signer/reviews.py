@@ -3,7 +3,7 @@
 A token outlives the pod and the ServiceAccount that it was made for; only the API server knows that they are gone.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from byok_api.errors import Reason, Refusal
@@ -32,7 +32,7 @@ class _Identified:
 
 @dataclass(frozen=True, slots=True)
 class _Question:
-    token: str
+    token: str = field(repr=False)
     """Not kept: only its hash is a key."""
     caller: Caller
 

@@ -2,7 +2,8 @@
 
 A verdict is asked for again before it is used once it is older than its limit, never after. Only while the API server
 cannot be reached an older one that allows still counts: what bounds that is a token's expiry, and the key's staleAfter.
-A denial ends it at once, and no older verdict comes back after one.
+A denial ends it at once, and no older verdict comes back after one. Only that of an API server that was silent within a
+minute must be repeated once it is ready, since it may have just started.
 """
 
 import asyncio
@@ -86,8 +87,7 @@ class Verdicts(Generic[_Key, _Question, _Verdict]):
         if self._desk.away:
             self._desk.try_again()
             raise unanswered(whom, retry_after=self._desk.retry_after)
-        # Nobody's: it serves every call that waits, so the first one's deadline must not end it.
-        verdict = await self._wait(self._flight(key, question, source), source)
+        verdict = await self._wait(key, question, source)
         if verdict is None:
             verdict = self.recall(key)
         if verdict is None:
@@ -106,12 +106,13 @@ class Verdicts(Generic[_Key, _Question, _Verdict]):
             flight = self._flights[key] = self._desk.spawn(self._fly(key, question, source))
         return flight
 
-    async def _wait(self, flight: "asyncio.Task[_Verdict | None]", source: str) -> _Verdict | None:
+    async def _wait(self, key: _Key, question: _Question, source: str) -> _Verdict | None:
         if self._waiting[source] >= WAITING_LIMIT:
             raise _limited(source)
         self._waiting[source] += 1
         try:
-            return await asyncio.shield(flight)
+            # Nobody's: it serves every call that waits, so the first one's deadline must not end it.
+            return await asyncio.shield(self._flight(key, question, source))
         finally:
             self._waiting[source] -= 1
             if not self._waiting[source]:
@@ -122,7 +123,7 @@ class Verdicts(Generic[_Key, _Question, _Verdict]):
         outcome = "unanswered"
         try:
             verdict = await self._ask(question, known)
-            if known and not verdict.allowed:
+            if known and not verdict.allowed and self._desk.recovering:
                 # It ends what worked until now: so it must be the word of an API server that knows everything.
                 await self._desk.ready()
                 verdict = await self._ask(question, known)

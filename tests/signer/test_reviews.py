@@ -13,7 +13,7 @@ import pytest
 
 from byok_api.errors import Reason, Refusal
 from byok_sandbox.issuer import ServiceAccount
-from byok_signer import review_desk, verdicts
+from byok_signer import review_desk, reviews, verdicts
 from byok_signer.authentication import Authenticator, Caller
 from byok_signer.metrics import Metrics
 from byok_signer.reviews import AHEAD, LIMIT
@@ -154,7 +154,7 @@ async def test_a_deleted_account_in_use_is_found_out_before_the_limit(world: Wor
     world.offset = AHEAD
     await world.authenticator.authenticate(token)
     await until(lambda: 'outcome="denied"' in world.counted)
-    assert world.asked == 3  # the first answer, the denial, and the denial once more, to be sure
+    assert world.asked == 2
     with pytest.raises(Refusal, match="no longer takes it"):
         world.authenticator.recall(caller)
     assert (await world.refusal_of(token)).reason is Reason.TokenInvalid
@@ -244,37 +244,83 @@ async def test_no_older_answer_comes_back_after_a_denial(world: World) -> None:
     assert (await world.refusal_of(token)).reason is Reason.ClusterUnavailable
 
 
+async def restart_without_accounts(world: World, token: str) -> None:
+    """Stop the API server and start it again, not ready and without its accounts; the call in between goes on."""
+    await world.cluster.stop()
+    world.offset = LIMIT
+    await world.authenticator.authenticate(token)
+    world.cluster.uids.clear()
+    world.cluster.ready = 500
+    await world.cluster.start()
+    world.offset += review_desk.AWAY_SECONDS
+
+
 async def test_a_denial_by_an_api_server_that_is_still_starting_does_not_count(world: World) -> None:
     token = world.token()
     await world.authenticator.authenticate(token)
-    world.cluster.uids.clear()
-    world.cluster.ready = 500
-    world.offset = LIMIT
-    assert (await world.authenticator.authenticate(token)).username == JOB.username
+    await restart_without_accounts(world, token)
+    for _ in range(10):
+        assert (await world.authenticator.authenticate(token)).username == JOB.username
+        world.offset += review_desk.TRIAL_SECONDS
     world.cluster.add(JOB)
     world.cluster.ready = 200
-    world.offset += review_desk.AWAY_SECONDS
-    assert (await world.authenticator.authenticate(token)).username == JOB.username
+    asked = world.asked
+    async with asyncio.timeout(10):
+        while world.asked == asked:
+            assert (await world.authenticator.authenticate(token)).username == JOB.username
+            await asyncio.sleep(0.01)
 
 
-async def test_a_denial_counts_if_the_api_server_goes_on_to_say_that_it_is_not_ready(world: World) -> None:
+@pytest.mark.parametrize("how", ["says so", "does not say"])
+async def test_a_denial_counts_a_minute_after_the_api_server_was_away_though_it_is_not_ready(
+    world: World, how: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(review_desk, "PATIENCE", 0.4)
     token = world.token()
     await world.authenticator.authenticate(token)
-    world.cluster.uids.clear()
-    world.cluster.ready = 500
-    world.offset, reason = LIMIT, None
-    async with asyncio.timeout(30):
-        while reason is None:
-            try:
-                await world.authenticator.authenticate(token)
-            except Refusal as refusal:
-                reason = refusal.reason
-            # Slower than it looks at its own clock, so that each trial can end.
-            world.offset += 0.5
-            await asyncio.sleep(0.01)
-    assert reason is Reason.TokenInvalid
+    if how == "does not say":
+        world.cluster.ready_gate.clear()
+    await restart_without_accounts(world, token)
+    while world.offset < LIMIT + review_desk.STARTING_SECONDS - 5:
+        assert (await world.authenticator.authenticate(token)).username == JOB.username
+        world.offset += 5
     # Real time passes besides.
-    assert world.offset - LIMIT >= review_desk.STARTING_SECONDS / 2
+    world.offset = LIMIT + review_desk.STARTING_SECONDS
+    assert (await world.refusal_of(token)).reason is Reason.TokenInvalid
+
+
+@pytest.mark.parametrize("before", ["answering", "failing", "forbidden"])
+async def test_a_denial_counts_at_once_though_the_api_server_is_not_ready_if_it_never_was_silent(
+    world: World, before: str
+) -> None:
+    token = world.token()
+    await world.authenticator.authenticate(token)
+    world.offset = LIMIT
+    if before != "answering":
+        world.cluster.status = 500 if before == "failing" else 403
+        assert (await world.authenticator.authenticate(token)).username == JOB.username
+        world.offset += review_desk.AWAY_SECONDS
+    world.cluster.status, world.cluster.ready = 200, 500
+    world.cluster.uids.clear()
+    assert (await world.refusal_of(token)).reason is Reason.TokenInvalid
+    await world.cluster.stop()
+    world.offset += verdicts.DENIED_SECONDS
+    assert (await world.refusal_of(token)).reason is Reason.ClusterUnavailable
+
+
+async def test_calls_beyond_the_limit_of_their_namespace_ask_nothing(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(verdicts, "WAITING_LIMIT", 1)
+    world.cluster.gate.clear()
+    first = asyncio.create_task(_authenticate(world, world.token()))
+    await until(lambda: world.asked == 1)
+    running = asyncio.all_tasks()
+    beyond = world.token(ServiceAccount(JOB.namespace, "another"))
+    assert (await world.refusal_of(beyond)).reason is Reason.CallerLimited
+    assert asyncio.all_tasks() == running
+    world.cluster.gate.set()
+    await first
 
 
 async def test_a_no_to_one_question_is_no_outage_for_others(world: World) -> None:
@@ -325,3 +371,9 @@ async def test_no_message_and_no_log_holds_anything_of_a_token(world: World, cap
     messages.append((await world.refusal_of(world.token())).message)
     for part in (*token.split("."), json.dumps(STRANGER.uid)):
         assert part not in f"{messages} {caplog.text}"
+
+
+async def test_a_question_shows_nothing_of_its_token(world: World) -> None:
+    token = world.token()
+    question = reviews._Question(token, await world.authenticator.authenticate(token))  # noqa: SLF001 - none is handed out
+    assert not any(part in repr(question) for part in token.split("."))

@@ -42,6 +42,8 @@ class ReviewingCluster:
     """Of every answer."""
     ready: int = 200
     """Status of /readyz."""
+    ready_gate: asyncio.Event = field(default_factory=asyncio.Event)
+    """While clear, /readyz is not answered."""
     user: dict[str, Any] = field(default_factory=dict)
     """What token reviews say of a user in place of the truth."""
     discovery: str | None = None
@@ -96,6 +98,7 @@ class ReviewingCluster:
 
     async def _readyz(self, _: web.Request) -> web.Response:
         self.asked["readyz"] += 1
+        await self.ready_gate.wait()
         return web.Response(status=self.ready, text="ok")
 
     async def _jwks(self, _: web.Request) -> web.Response:
@@ -161,9 +164,11 @@ async def reviewing_cluster() -> AsyncIterator[ReviewingCluster]:
     """Run one."""
     cluster = ReviewingCluster()
     cluster.gate.set()
+    cluster.ready_gate.set()
     await cluster.start()
     try:
         yield cluster
     finally:
         cluster.gate.set()
+        cluster.ready_gate.set()
         await cluster.stop()
