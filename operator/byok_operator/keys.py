@@ -49,6 +49,10 @@ class Signers(Protocol):
     def health_of(self, name: ObjectName) -> Iterable[ReplicaHealth]:
         """List what each replica that is connected sees of a key while it signs."""
 
+    @property
+    def came_at(self) -> datetime | None:
+        """When a replica was last heard of that was not before."""
+
 
 @dataclass
 class _Desk:
@@ -184,6 +188,7 @@ class Keys:
             probe=desk.probe,
             probe_failure=desk.failure,
             health=tuple(self._signers.health_of(name)),
+            signer_came=self._signers.came_at,
             recipes=len(self._inventory.recipes_of(name)),
             recipes_written=desk.recipes_written,
             reverify=seen.reverify,

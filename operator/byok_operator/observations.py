@@ -139,6 +139,8 @@ class KeyObservation:
     """The last attempt for this uid, if it failed."""
     health: tuple[ReplicaHealth, ...] = ()
     """At most one of each replica, only of those connected."""
+    signer_came: datetime | None = None
+    """When a replica was last heard of that was not before; None if none was."""
     recipes: int = 0
     """How many recipes resolve to the key."""
     recipes_written: datetime | None = None

@@ -1,8 +1,9 @@
 """When a key is probed next, and when an object must be looked at though nothing was heard.
 
 Healthy keys are probed at the interval of their spec, others soon and then ever later; at once whenever there is an
-occasion: another spec, a word of REVERIFY_ANNOTATION, a replica that says otherwise, rules that judge otherwise. All
-`chance` is from 0 to 1, so that keys which were made together are not probed together for ever.
+occasion: another spec, a word of REVERIFY_ANNOTATION, a replica that says otherwise, rules that judge otherwise; and
+soon when a signer is back where none answered. All `chance` is from 0 to 1, so that keys which were made together are
+not probed together for ever.
 """
 
 from dataclasses import dataclass, replace
@@ -33,6 +34,8 @@ FIRST_RETRY = timedelta(seconds=30)
 LONGEST_RETRY = timedelta(minutes=15)
 SPREAD = 0.2
 """Part of a time by which chance makes it shorter or longer."""
+RETURN_SPREAD = timedelta(seconds=10)
+"""Within so long after a signer came, all keys are probed of which none gave an answer before."""
 CONTRADICTION_GAP = timedelta(seconds=5)
 """Time between two probes for contradictions: replicas may disagree for long."""
 _WITHIN_STALE = 0.9
@@ -60,6 +63,8 @@ class Timetable:
     attempted: datetime | None = None
     failures: int = 0
     """Attempts in a row that did not find the key healthy."""
+    after_return: timedelta = timedelta(0)
+    """How long after a signer came it is due, if the last attempt got no answer."""
 
 
 def begin(observed: KeyObservation, now: datetime, chance: float) -> Timetable:
@@ -88,7 +93,7 @@ def attempted(
     failures = timetable.failures + 1
     # Beyond ten doublings it is LONGEST_RETRY anyway.
     wait = min(FIRST_RETRY * 2 ** min(failures - 1, 10), LONGEST_RETRY) * spread
-    return Timetable(asked_for, now + wait, now, failures)
+    return Timetable(asked_for, now + wait, now, failures, after_return=chance * RETURN_SPREAD)
 
 
 def probe_due_at(timetable: Timetable, observed: KeyObservation, now: datetime) -> datetime | None:
@@ -97,13 +102,20 @@ def probe_due_at(timetable: Timetable, observed: KeyObservation, now: datetime) 
         return None
     occasion, last = occasion_of(observed, now), timetable.occasion
     if occasion == last:
-        return timetable.due
+        return _due_in_turn(timetable, observed)
     if occasion == replace(last, contradiction=occasion.contradiction):
         # Nobody contradicts any more: there is nothing to decide.
         if not occasion.contradiction:
-            return timetable.due
+            return _due_in_turn(timetable, observed)
         return max(now, timetable.attempted + CONTRADICTION_GAP) if timetable.attempted else now
     return now
+
+
+def _due_in_turn(timetable: Timetable, observed: KeyObservation) -> datetime:
+    failure, came = failure_of(observed), observed.signer_came
+    if failure is None or came is None or came <= failure.at:
+        return timetable.due
+    return min(timetable.due, came + timetable.after_return)
 
 
 def occasion_of(observed: KeyObservation, now: datetime) -> Occasion:

@@ -8,6 +8,7 @@ import asyncio
 import logging
 import random
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import grpc
@@ -33,26 +34,26 @@ KEYS_LIMIT = 20_000
 Changed = Callable[[Iterable[ObjectName]], None]
 
 
+@dataclass(frozen=True)
+class Ears:
+    """Who is told what a replica is up to."""
+
+    changed: Changed
+    """Of which keys it says something else."""
+    came: Callable[[], None]
+    """That it is heard of, and was not before."""
+    troubled: asyncio.Event
+    """Set when its stream breaks: perhaps it has gone elsewhere, or has a new certificate."""
+
+
 class Replica:
-    """One endpoint; `changed` is told of which keys it says something else.
+    """One endpoint, of which `ears` are told what changes."""
 
-    `troubled` is set when its stream breaks: perhaps it has gone elsewhere, or has a new certificate.
-    """
-
-    def __init__(
-        self,
-        endpoint: Endpoint,
-        channel: grpc.aio.Channel,
-        door: SignerDoor,
-        *,
-        changed: Changed,
-        troubled: asyncio.Event,
-    ) -> None:
+    def __init__(self, endpoint: Endpoint, channel: grpc.aio.Channel, door: SignerDoor, ears: Ears) -> None:
         self.endpoint = endpoint
         self._channel = channel
         self._door = door
-        self._changed = changed
-        self._troubled = troubled
+        self._ears = ears
         self._stub: rpc.KeyProbeAsyncStub = rpc.KeyProbeStub(channel)
         self._health: dict[ObjectName, ReplicaHealth] = {}
         self._watching: asyncio.Task[None] | None = None
@@ -151,13 +152,15 @@ class Replica:
             call.cancel()
 
     def _take(self, message: pb.WatchHealthResponse) -> None:
-        if not self.connected:
-            _LOG.info("watching a signer", extra={"signer": str(self.endpoint), "replica": message.replica})
+        is_new = not self.connected
         self.name, self.connected, self._complaint = message.replica or str(self.endpoint), True, ""
+        if is_new:
+            _LOG.info("watching a signer", extra={"signer": str(self.endpoint), "replica": message.replica})
+            self._ears.came()
         told = dict(health_in(health, self.name) for health in message.keys)
         if message.snapshot:
             told = dict.fromkeys(self._health) | told
-        self._changed([name for name, health in told.items() if self._put(name, health)])
+        self._ears.changed([name for name, health in told.items() if self._put(name, health)])
 
     def _put(self, name: ObjectName, health: ReplicaHealth | None) -> bool:
         """Keep what is said of a key; True if it is news, as it also is that a key was verified again."""
@@ -172,10 +175,10 @@ class Replica:
         lost, self._health = list(self._health), {}
         self.connected = False
         if lost:
-            self._changed(lost)
+            self._ears.changed(lost)
 
     def _complain(self, failure: CallFailedError) -> None:
-        self._troubled.set()
+        self._ears.troubled.set()
         if failure.reason != self._complaint:
             self._complaint = failure.reason
             extra = {"signer": str(self.endpoint), "reason": failure.reason, "found": failure.message}

@@ -13,7 +13,7 @@ from byok_operator.observations import Probe, ProbeFailure, ReplicaHealth
 from byok_operator.probing import ProbeRequest
 from byok_operator.signer_answers import CallFailedError
 from byok_operator.signer_channels import Endpoint, Resolve, SignerDoor, UnusableFileError, open_channel
-from byok_operator.signer_replicas import Changed, Replica
+from byok_operator.signer_replicas import Changed, Ears, Replica
 from byok_service.names import resolve_tcp
 
 _LOG = logging.getLogger(__name__)
@@ -41,7 +41,8 @@ _PAUSE, _LONGEST_PAUSE = 0.1, 2.0
 class Signers:
     """All signers behind a door; to be run in one task, and asked from any of the same loop.
 
-    `changed` is told of the keys of which some replica says something new, those of a replica that was lost included.
+    `changed` is told of the keys of which some replica says something new, those of a replica that was lost included;
+    and, when a replica comes, of those that nobody could be asked about before.
     """
 
     def __init__(
@@ -53,7 +54,6 @@ class Signers:
         ping_seconds: float = PING_SECONDS,
     ) -> None:
         self._door = door
-        self._changed = changed
         self._resolve = resolve
         self._ping_seconds = ping_seconds
         self._replicas: dict[Endpoint, Replica] = {}
@@ -65,6 +65,9 @@ class Signers:
         self._trouble = asyncio.Event()
         self._closing: set[asyncio.Task[None]] = set()
         self._turn = 0
+        self._unanswered: set[ObjectName] = set()
+        self._came_at: datetime | None = None
+        self._ears = Ears(changed, self._came, self._trouble)
 
     @property
     def known(self) -> int:
@@ -75,6 +78,11 @@ class Signers:
     def connected(self) -> int:
         """Count those whose health is being watched."""
         return sum(replica.connected for replica in self._replicas.values())
+
+    @property
+    def came_at(self) -> datetime | None:
+        """When a replica was last heard of that was not before."""
+        return self._came_at
 
     async def run(self) -> None:
         """Keep track of the signers, and watch each, until cancelled."""
@@ -106,6 +114,14 @@ class Signers:
 
         Asked again where a signer says that waiting helps, for half a minute at most.
         """
+        answer = await self._ask(request)
+        if isinstance(answer, ProbeFailure):
+            self._unanswered.add(request.name)
+        else:
+            self._unanswered.discard(request.name)
+        return answer
+
+    async def _ask(self, request: ProbeRequest) -> Probe | ProbeFailure:
         asked_at, until = datetime.now(UTC), time.monotonic() + _PROBE_SECONDS
         try:
             async with asyncio.timeout(_NONE_SECONDS):
@@ -127,6 +143,10 @@ class Signers:
                 return ProbeFailure(asked_at, failure.reason, failure.message)
             tries += 1
             await asyncio.sleep(pause)
+
+    def _came(self) -> None:
+        self._came_at, names, self._unanswered = datetime.now(UTC), self._unanswered, set()
+        self._ears.changed(names)
 
     def _pause_after(self, failure: CallFailedError, silent: set[Endpoint], tries: int) -> float | None:
         if failure.retry_after is not None:
@@ -174,7 +194,7 @@ class Signers:
         self._trusted = trusted
         for endpoint in sorted(endpoints - self._replicas.keys()):
             channel = open_channel(endpoint, trusted, ping_seconds=self._ping_seconds)
-            replica = Replica(endpoint, channel, self._door, changed=self._changed, troubled=self._trouble)
+            replica = Replica(endpoint, channel, self._door, self._ears)
             self._replicas[endpoint] = replica
             replica.watch()
         if self._replicas:

@@ -130,7 +130,7 @@ async def test_a_replicas_word_waits_two_seconds_for_a_probe_that_hangs(operator
     await until(lambda: len(operator.signers.requests) == 2)
     operator.late += 2.5
     operator.wake_key()
-    await until(lambda: operator.says("SigningRecipe", "media/photo") == "False/KeyAccessDenied")
+    await until(lambda: operator.says("ByokKey", "media/key") == "False/KeyAccessDenied")
     assert "in the replica's words" in str(operator.status("ByokKey", "media/key"))
     operator.signers.gate.set()
 
@@ -205,6 +205,17 @@ async def test_a_signer_that_is_away_leaves_a_ready_key_ready_until_it_is_stale(
     await operator.settled()
     assert operator.says("ByokKey", "media/key").startswith("Unknown/")
     assert operator.says("SigningRecipe", "media/photo").startswith("Unknown/")
+
+
+async def test_a_key_does_not_wait_out_its_retry_once_a_signer_is_back(operator: Operator) -> None:
+    operator.signers.answer = lambda _: ProbeFailure(operator.now(), "SignerUnreachable", "no signer answers")
+    await _key_and_recipe(operator)
+    assert operator.says("ByokKey", "media/key") == "Unknown/SignerUnreachable"
+    operator.signers.answer, operator.signers.came_at = answering(), operator.now()
+    operator.late = 10
+    operator.wake_key()
+    await operator.settled()
+    assert operator.says("SigningRecipe", "media/photo") == "True/Verified"
 
 
 async def test_a_forged_status_is_overwritten(operator: Operator) -> None:

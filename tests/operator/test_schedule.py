@@ -180,6 +180,25 @@ def test_a_contradiction_that_is_over_needs_no_probe() -> None:
     assert probe_due_at(after(refused), HEALTHY, NOW + MINUTE) == after(refused).due
 
 
+@pytest.mark.parametrize(("chance", "due"), [(0.0, 1 * SECOND), (1.0, 11 * SECOND)])
+def test_once_a_signer_is_back_keys_that_none_answered_about_are_spread_over_ten_seconds(
+    chance: float, due: timedelta
+) -> None:
+    away = observed(probe_failure=AWAY)
+    back = replace(away, signer_came=NOW + SECOND)
+    assert probe_due_at(after(away, failures=9, chance=chance), back, NOW + SECOND) == NOW + due
+
+
+def test_a_key_about_which_nobody_answered_since_a_signer_came_waits_its_turn() -> None:
+    away = observed(probe_failure=AWAY, signer_came=NOW - SECOND)
+    assert probe_due_at(after(away, failures=9), away, NOW) == NOW + 15 * MINUTE
+
+
+def test_a_key_that_was_answered_about_is_not_probed_for_a_signer_that_comes() -> None:
+    table, back = after(observed(probe=probe(sign=DENIED))), replace(HEALTHY, signer_came=NOW + SECOND)
+    assert probe_due_at(table, back, NOW + SECOND) == table.due
+
+
 def test_the_moment_from_which_a_certificate_is_valid_is_an_occasion() -> None:
     start = identity().chain.not_before
     early = attempted(

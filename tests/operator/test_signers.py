@@ -270,6 +270,22 @@ async def test_a_replica_that_comes_back_is_watched_again_from_the_beginning(ben
         await operator.hears(one=PASSED)
 
 
+async def test_a_replica_that_comes_has_keys_looked_at_that_nobody_could_be_asked_about(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("byok_operator.signers._PROBE_SECONDS", 0.5)
+    async with fleet_of(bench, "one") as fleet, operator_at(fleet.door()) as operator:
+        await operator.connected(1)
+        port = fleet.members["one"].port
+        await fleet.stop("one")
+        failure = await operator.failure()
+        assert (operator.changed, operator.signers.came_at is not None) == ([], True)
+        await fleet.start("one", port=port)
+        await until(lambda: operator.changed == [BRAND])
+        assert operator.signers.came_at is not None
+        assert operator.signers.came_at > failure.at
+
+
 async def test_a_watch_outlives_its_token_and_forgets_nothing_over_that(bench: Bench) -> None:
     async with fleet_of(bench, "one") as fleet:
         fleet.write_token(lifetime=timedelta(seconds=3))

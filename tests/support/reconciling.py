@@ -44,6 +44,7 @@ class ScriptedSigners:
         self.gate = asyncio.Event()
         self.gate.set()
         self.health: defaultdict[ObjectName, list[ReplicaHealth]] = defaultdict(list)
+        self.came_at: datetime | None = None
 
     async def run(self) -> None:
         await asyncio.Event().wait()
