@@ -139,6 +139,22 @@ class Asking:
         return answer
 
 
+def check_release(answer: SignAnswer, check_standing: Callable[[], None]) -> SignAnswer:
+    """Give an answer on unless `check_standing` refuses what was withdrawn meanwhile; that refusal has the attempts."""
+    try:
+        check_standing()
+    except Refusal as refusal:
+        # Told as KMS's own, so that the record of the failure has what KMS was asked.
+        raise KmsError(
+            refusal.reason,
+            refusal.message,
+            retry_after=refusal.retry_after,
+            metadata=refusal.metadata,
+            attempts=answer.attempts,
+        ) from None
+    return answer
+
+
 def _check_answer(question: Question, answer: SignAnswer) -> None:
     public_key, algorithm, payload = question.public_key, question.algorithm, question.payload
     if answer.key_arn not in (question.handle.signing_arn, *question.handle.replicas):

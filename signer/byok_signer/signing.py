@@ -1,10 +1,10 @@
 """From work that nothing stands against to a signature that is verified and recorded.
 
-    breaker -> quota -> intent, durable -> does it still stand? -> KMS -> verify -> outcome, durable
+    breaker -> quota -> intent, durable -> does it still stand? -> KMS -> verify -> does it still? -> outcome, durable
 
 Up to the intent a signature is called off when all who wait for it have gone. From the intent on it goes to its end,
-whoever goes away: every intent gets its outcome, and no signature is released before that is durable. Between the last
-look at the catalogue and the call of KMS nothing is waited for.
+whoever goes away: every intent gets its outcome, and no signature is released before that is durable. KMS may take
+seconds, retries included: a signature that it made of what was withdrawn meanwhile is recorded, and released to nobody.
 """
 
 import asyncio
@@ -15,7 +15,7 @@ from functools import partial
 
 from byok_api.audit import AuditEvent, Kind, Outcome
 from byok_api.errors import Reason, Refusal
-from byok_signer.asking import Asking, Question
+from byok_signer.asking import Asking, Question, check_release
 from byok_signer.entries import SigningEntry
 from byok_signer.flights import Flights, Made
 from byok_signer.health import HealthBoard
@@ -95,7 +95,8 @@ class Signing:
 
         async def make() -> SignAnswer:
             self._check_standing(work)
-            return await self._asking.ask(question, demand.quota, remaining=work.admission.call.remaining)
+            answer = await self._asking.ask(question, demand.quota, remaining=work.admission.call.remaining)
+            return check_release(answer, partial(self._check_standing, work))
 
         made = await self._asking.settle(announced, make)
         self._ports.metrics.signed(work.entry.key.name, work.entry.recipe.name)

@@ -132,16 +132,46 @@ async def test_who_joined_a_call_that_ran_out_of_time_has_the_claim_signed_anew(
     assert bench.kms.signed == 2
 
 
-async def test_a_key_deactivated_while_equal_calls_wait_for_one_signature_gives_it_to_none_that_joined(
+@pytest.mark.parametrize("change", WITHDRAWN)
+async def test_what_is_withdrawn_while_kms_is_asked_is_recorded_as_made_and_not_released(
+    bench: Bench, change: str
+) -> None:
+    withdraw, reason = WITHDRAWN[change]
+    bench.kms.gate.clear()
+    answer = asyncio.ensure_future(refusal_of(bench.sign()))
+    await until(lambda: bench.kms.signed == 1)
+    withdraw(bench, bench.entry)
+    bench.kms.gate.set()
+    assert (await answer).reason is reason
+    (intent,) = await bench.records(Kind.INTENT)
+    (outcome,) = await bench.records(Kind.OUTCOME)
+    assert (outcome.outcome, outcome.reason, outcome.claim_sha256) == (Outcome.FAILED, reason.name, intent.claim_sha256)
+    assert [attempt.outcome for attempt in outcome.attempts] == [Outcome.SIGNED]
+
+
+async def test_what_was_made_of_a_key_deactivated_meanwhile_is_not_given_out_once_it_is_active_again(
     bench: Bench,
 ) -> None:
     bench.kms.gate.clear()
+    request, catalogue = bench.request(), bench.catalogue
+    answer = asyncio.ensure_future(refusal_of(bench.sign(request)))
+    await until(lambda: bench.kms.signed == 1)
+    respecify(bench, bench.entry, state="Deactivated")
+    bench.kms.gate.set()
+    await answer
+    bench.catalogue = catalogue
+    assert (await bench.sign(request)).signature
+    assert bench.kms.signed == 2
+
+
+async def test_a_key_deactivated_while_equal_calls_wait_for_one_signature_gives_it_to_none(bench: Bench) -> None:
+    bench.kms.gate.clear()
     request, entry = bench.request(), bench.entry
-    first = asyncio.ensure_future(bench.sign(request))
+    first = asyncio.ensure_future(refusal_of(bench.sign(request)))
     await until(lambda: bench.kms.signed == 1)
     joined = asyncio.ensure_future(refusal_of(bench.sign(request)))
     await bench.signer.GetPublicKey(pb.GetPublicKeyRequest(recipe="photo"), metadata=bench.metadata)
     respecify(bench, entry, state="Deactivated")
     bench.kms.gate.set()
-    assert (await first).signature
+    assert (await first).reason is Reason.KeyDeactivated
     assert (await joined).reason is Reason.KeyDeactivated
