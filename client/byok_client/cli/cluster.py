@@ -10,6 +10,7 @@ from urllib.parse import urlencode
 
 from byok_api.errors import Reason, Refusal
 from byok_api.references import ObjectName
+from byok_client.cli.refusals import RemediedRefusal
 from byok_service.kubernetes import (
     NOT_FOUND,
     ApiError,
@@ -24,6 +25,8 @@ _T = TypeVar("_T")
 _FIELD_MANAGER = "byokctl"
 _SERVICE_ACCOUNTS = Resource("", "v1", "serviceaccounts")
 _PAGE = 100
+_NO_SUCH_OBJECT = "NotFound"
+"""Reason of a 404 about an object; one about a kind that the API server does not have carries no Status at all."""
 
 
 class Cluster:
@@ -33,20 +36,27 @@ class Cluster:
         self._api = api
 
     async def get(self, resource: Resource, name: ObjectName) -> JsonObject:
-        """Read an object; Refusal ObjectNotFound."""
+        """Read an object; Refusal ObjectNotFound, ClusterRefused if the API server does not have its kind."""
         try:
             return await self._api.get(resource, name.namespace, name.name)
         except ApiError as error:
+            if error.status == NOT_FOUND and error.reason != _NO_SUCH_OBJECT:
+                raise _unknown(resource) from None
             if error.status == NOT_FOUND:
                 raise Refusal(Reason.ObjectNotFound, f"{resource} {name}: there is no such object") from None
             raise
 
     async def list(self, resource: Resource, namespace: str | None) -> list[JsonObject]:
-        """Read the objects of a namespace, or of all."""
+        """Read the objects of a namespace, or of all; Refusal ClusterRefused if the API server has no such kind."""
         found: list[JsonObject] = []
         query: dict[str, str] = {"limit": str(_PAGE)}
         while True:
-            page = json.loads(await self._api.get_raw(f"{resource.path(namespace or '')}?{urlencode(query)}"))
+            try:
+                page = json.loads(await self._api.get_raw(f"{resource.path(namespace or '')}?{urlencode(query)}"))
+            except ApiError as error:
+                if error.status == NOT_FOUND:
+                    raise _unknown(resource) from None
+                raise
             found += page["items"]
             following = page["metadata"].get("continue")
             if not following:
@@ -81,9 +91,9 @@ class Cluster:
             raise
         return str(answer.body.get("status", {}).get("token", ""))
 
-    async def review(self, resource: Resource, body: Mapping[str, Any]) -> JsonObject:
-        """Have a review decided."""
-        return (await self._api.create(resource, body)).body
+    async def review(self, resource: Resource, namespace: str, body: Mapping[str, Any]) -> JsonObject:
+        """Have a review of a namespace decided."""
+        return (await self._api.create(resource, body, namespace=namespace)).body
 
 
 def in_cluster(work: Callable[[Cluster], Awaitable[_T]]) -> _T:
@@ -105,6 +115,15 @@ async def _with_cluster(work: Callable[[Cluster], Awaitable[_T]]) -> _T:
         raise Refusal(Reason.ClusterUnavailable, f"{error} (by {source})") from None
     finally:
         await api.close()
+
+
+def _unknown(resource: Resource) -> Refusal:
+    return RemediedRefusal(
+        Reason.ClusterRefused,
+        f"the API server knows no {resource}",
+        "Have the platform team apply crds/ (kubectl apply --server-side -f crds/), or name another cluster by "
+        "KUBECONFIG.",
+    )
 
 
 def _source() -> str:

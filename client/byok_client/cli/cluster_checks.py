@@ -9,25 +9,36 @@ from byok_api.references import ObjectName, RecipeReference
 from byok_client.cli.cluster import in_cluster
 from byok_client.cli.doctor import Finding, Patient, Verdict, refused
 from byok_client.cli.exits import Exit
-from byok_service.kubernetes import BYOK_KEYS, LEASES, SIGNING_RECIPES, SUBJECT_ACCESS_REVIEWS, JsonObject, Resource
+from byok_client.cli.refusals import RemediedRefusal
+from byok_service.kubernetes import BYOK_KEYS, LEASES, SIGNING_RECIPES, JsonObject, Resource
 
 _OPERATOR_LEASE = "byok-operator"
+# Kubernetes' own role admin has them in its namespace, other than SubjectAccessReviews.
+_REVIEWS = Resource("authorization.k8s.io", "v1", "localsubjectaccessreviews")
 _LEASE_SECONDS = timedelta(seconds=60)
 
 
 def cluster_checks(patient: Patient, namespace: str) -> Iterator[Finding]:
-    """Look at the cluster with the user's own rights; `namespace` is the installation's."""
+    """Look at the cluster with the user's own rights; `namespace` is the installation's.
+
+    Only what tells owners apart needs lists of all namespaces, which a team's people seldom may have.
+    """
+    keys: list[JsonObject] | None = None
     try:
-        recipes = in_cluster(lambda cluster: cluster.list(SIGNING_RECIPES, None))
         keys = in_cluster(lambda cluster: cluster.list(BYOK_KEYS, None))
+        recipes = in_cluster(lambda cluster: cluster.list(SIGNING_RECIPES, None))
     except Refusal as refusal:
         yield _unseen("cluster", refusal)
-        return
-    yield Finding("cluster", Verdict.GOOD, f"{len(keys)} ByokKeys and {len(recipes)} SigningRecipes")
+        # RemediedRefusal: there are no CRDs. What else is refused by the API server is refused to this user.
+        if refusal.reason is not Reason.ClusterRefused or isinstance(refusal, RemediedRefusal):
+            return
+    else:
+        yield Finding("cluster", Verdict.GOOD, f"{len(keys)} ByokKeys and {len(recipes)} SigningRecipes")
     yield _operator(namespace)
     yield _right_to_sign(patient)
-    yield from _status_of(patient, keys, recipes)
-    yield _separation(keys)
+    yield from _status_of(patient)
+    if keys is not None:
+        yield _separation(keys)
 
 
 def _operator(namespace: str) -> Finding:
@@ -61,12 +72,13 @@ def _right_to_sign(patient: Patient) -> Finding:
     *_, namespace, _ = user.split(":")
     groups = ["system:serviceaccounts", f"system:serviceaccounts:{namespace}", "system:authenticated"]
     body = {
-        "apiVersion": SUBJECT_ACCESS_REVIEWS.api_version,
-        "kind": "SubjectAccessReview",
+        "apiVersion": _REVIEWS.api_version,
+        "kind": "LocalSubjectAccessReview",
+        "metadata": {"namespace": name.namespace},
         "spec": {"user": user, "groups": groups, "resourceAttributes": attributes},
     }
     try:
-        answer = in_cluster(lambda cluster: cluster.review(SUBJECT_ACCESS_REVIEWS, body))
+        answer = in_cluster(lambda cluster: cluster.review(_REVIEWS, name.namespace, body))
     except Refusal as refusal:
         return _unseen("right to sign", refusal)
     if answer.get("status", {}).get("allowed") is True:
@@ -76,32 +88,44 @@ def _right_to_sign(patient: Patient) -> Finding:
     return Finding("right to sign", Verdict.BAD, found, remedy, Exit.FAILED)
 
 
-def _status_of(patient: Patient, keys: list[JsonObject], recipes: list[JsonObject]) -> Iterator[Finding]:
+def _status_of(patient: Patient) -> Iterator[Finding]:
     name = _recipe_named(patient)
     if name is None:
         return
-    recipe = _find(recipes, name)
-    if recipe is None:
-        yield Finding("recipe's status", Verdict.BAD, f"there is no SigningRecipe {name}", "apply it", Exit.FAILED)
-        return
-    yield _ready(SIGNING_RECIPES, recipe, "recipe's status")
+    recipe, finding = _read(SIGNING_RECIPES, name, "recipe's status")
+    yield finding
     used = recipe.get("status", {}).get("key")
-    key = _find(keys, ObjectName(used["namespace"], used["name"])) if used else None
-    if key is not None:
-        yield _ready(BYOK_KEYS, key, "key's status")
+    if used:
+        _, finding = _read(BYOK_KEYS, ObjectName(used["namespace"], used["name"]), "key's status")
+        yield finding
 
 
-def _ready(resource: Resource, item: Mapping[str, Any], check: str) -> Finding:
-    name = f"{item['metadata']['namespace']}/{item['metadata']['name']}"
-    conditions = item.get("status", {}).get("conditions") or ()
-    ready = next((each for each in conditions if each["type"] == "Ready"), None)
-    if ready is None:
-        return Finding(check, Verdict.WARNING, f"{resource} {name} has no status yet", "check the operator")
+def _read(resource: Resource, name: ObjectName, check: str) -> tuple[JsonObject, Finding]:
+    """Read an object, empty if that cannot be, and say what its status says."""
+    try:
+        item = in_cluster(lambda cluster: cluster.get(resource, name))
+    except Refusal as refusal:
+        if refusal.reason is not Reason.ObjectNotFound:
+            return {}, _unseen(check, refusal)
+        return {}, Finding(check, Verdict.BAD, f"there is no {resource} {name}", "apply it", Exit.FAILED)
+    return item, _ready(resource, name, item, check)
+
+
+def _ready(resource: Resource, name: ObjectName, item: Mapping[str, Any], check: str) -> Finding:
+    status = item.get("status", {})
+    ready = next((each for each in status.get("conditions") or () if each["type"] == "Ready"), None)
+    if ready is None or status.get("observedGeneration") != item["metadata"].get("generation"):
+        found = f"the operator has not looked at this state of {resource} {name} yet"
+        return Finding(check, Verdict.WARNING, found, "check that an operator leads")
     found = f"{resource} {name} is Ready={ready['status']}: {ready['reason']}: {ready['message']}"
     if ready["status"] == "True":
         return Finding(check, Verdict.GOOD, found)
     reason = Reason.__members__.get(ready["reason"])
-    return Finding(check, Verdict.BAD, found, reason.facts.remedy if reason else "", Exit.FAILED)
+    remedy = reason.facts.remedy if reason else ""
+    if ready["status"] == "False":
+        return Finding(check, Verdict.BAD, found, remedy, Exit.FAILED)
+    # The operator could not find out; the signer, which decides by itself, may sign.
+    return Finding(check, Verdict.WARNING, found, remedy)
 
 
 def _separation(keys: list[JsonObject]) -> Finding:
@@ -127,14 +151,6 @@ def _recipe_named(patient: Patient) -> ObjectName | None:
     own = str(patient.claims["sub"]).split(":")[2] if patient.claims else None
     namespace = reference.namespace or own
     return ObjectName(namespace, reference.name) if namespace else None
-
-
-def _find(items: list[JsonObject], name: ObjectName) -> JsonObject | None:
-    return next((item for item in items if _name(item) == name), None)
-
-
-def _name(item: Mapping[str, Any]) -> ObjectName:
-    return ObjectName(item["metadata"]["namespace"], item["metadata"]["name"])
 
 
 def _unseen(check: str, refusal: Refusal) -> Finding:

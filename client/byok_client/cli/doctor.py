@@ -14,7 +14,7 @@ from typing import Any
 from byok_api.errors import Reason, Refusal
 from byok_client.cli.exits import Exit
 from byok_client.cli.output import Line, Report, remedy_lines
-from byok_client.cli.refusals import exit_of
+from byok_client.cli.refusals import exit_of, remedy_of
 from byok_client.client import SignerClient
 from byok_client.recipes import Recipe
 from byok_client.settings import ClientSettings, TokenFile
@@ -82,7 +82,7 @@ def examine(recipe: str | None, cluster_checks: ClusterChecks | None) -> Report:
 def refused(check: str, refusal: Refusal) -> Finding:
     """Tell of a check that ended in a refusal."""
     found = f"{refusal.reason.name}: {refusal.message}"
-    return Finding(check, Verdict.BAD, found, refusal.reason.facts.remedy, exit_of(refusal))
+    return Finding(check, Verdict.BAD, found, remedy_of(refusal), exit_of(refusal))
 
 
 def _configuration(patient: Patient) -> Finding:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from http import HTTPStatus
 from typing import Any
 
 import typer
@@ -12,7 +13,7 @@ from byok_api.references import ObjectName
 from byok_client.cli.cluster import Cluster, in_cluster
 from byok_client.cli.exits import Exit
 from byok_client.cli.output import Line, Report, Table, remedy_lines
-from byok_service.kubernetes import BYOK_KEYS, SIGNING_RECIPES, JsonObject, Resource
+from byok_service.kubernetes import BYOK_KEYS, SIGNING_RECIPES, ApiError, JsonObject, Resource
 
 _STYLES = {"True": "green", "False": "red", "Unknown": "yellow"}
 _KINDS = {BYOK_KEYS: "ByokKey", SIGNING_RECIPES: "SigningRecipe"}
@@ -47,21 +48,39 @@ def selection(kinds: str, names: Sequence[str], namespace: str | None) -> Select
 def report(selection: Selection) -> Report:
     """Report on the objects selected; fails if one of them is not ready."""
     found = in_cluster(lambda cluster: _read(cluster, selection))
-    rows = [_Standing(_KINDS[kind], item) for kind in selection.kinds for item in found[kind]]
-    document = {kind: [row.document for row in rows if row.kind == kind] for kind in _KINDS.values()}
-    lines: list[Line | Table] = [Table(_HEADING, [row.cells for row in rows])]
+    rows = [_Standing(_KINDS[kind], item) for kind, items in found.items.items() for item in items]
+    document: dict[str, Any] = {kind: [row.document for row in rows if row.kind == kind] for kind in _KINDS.values()}
+    document["notListed"] = {_KINDS[kind]: message for kind, message in found.denied.items()}
+    lines: list[Line | Table] = [Table(_HEADING, [row.cells for row in rows])] if rows else [Line("nothing found")]
     for row in rows:
         lines += row.explained()
-    if not rows:
-        lines = [Line("nothing found")]
+    lines += [Line(f"{_KINDS[kind]}s are not listed: {message}", "yellow") for kind, message in found.denied.items()]
     ready = all(row.is_settled for row in rows)
     return Report(document, lines, Exit.OK if ready else Exit.FAILED)
 
 
-async def _read(cluster: Cluster, selection: Selection) -> dict[Resource, list[JsonObject]]:
-    if not selection.names:
-        return {kind: await cluster.list(kind, selection.namespace) for kind in selection.kinds}
-    return {kind: [await cluster.get(kind, name) for name in selection.names] for kind in selection.kinds}
+@dataclass(frozen=True)
+class _Found:
+    items: Mapping[Resource, list[JsonObject]]
+    denied: Mapping[Resource, str]
+    """What the API server said of the kinds that the user may not list."""
+
+
+async def _read(cluster: Cluster, selection: Selection) -> _Found:
+    if selection.names:
+        named = {kind: [await cluster.get(kind, name) for name in selection.names] for kind in selection.kinds}
+        return _Found(named, {})
+    items: dict[Resource, list[JsonObject]] = {}
+    denied: dict[Resource, str] = {}
+    for kind in selection.kinds:
+        try:
+            items[kind] = await cluster.list(kind, selection.namespace)
+        except ApiError as error:
+            # Of those who ask for all, many may read one kind only; who names a kind, or may read none, is refused.
+            if error.status != HTTPStatus.FORBIDDEN or len(denied) + 1 == len(selection.kinds):
+                raise
+            denied[kind] = error.message
+    return _Found(items, denied)
 
 
 _HEADING = ("KIND", "NAME", "READY", "REASON", "ALGORITHM", "RECIPES", "VERIFIED", "KEY")

@@ -121,13 +121,48 @@ def test_an_object_that_is_not_there_is_named(cli: Cli, cluster: FakeApiServer) 
     assert "ObjectNotFound: signingrecipes.byok.dev media/nothing" in ended.err
 
 
-def test_a_denial_is_told_in_the_api_servers_words(cli: Cli, cluster: FakeApiServer) -> None:
-    denied = {"kind": "Status", "code": 403, "reason": "Forbidden", "message": 'cannot list resource "byokkeys"'}
-    cluster.answers.append(web.json_response(denied, status=403))
-    ended = cli("get")
+def _denied(plural: str) -> web.Response:
+    body = {"kind": "Status", "code": 403, "reason": "Forbidden", "message": f'cannot list resource "{plural}"'}
+    return web.json_response(body, status=403)
+
+
+@pytest.mark.parametrize("arguments", [(), ("keys",)])
+def test_a_denial_is_told_in_the_api_servers_words(
+    cli: Cli, cluster: FakeApiServer, arguments: tuple[str, ...]
+) -> None:
+    cluster.answers += [_denied("byokkeys"), _denied("byokkeys")]
+    ended = cli("get", *arguments)
     assert ended.status == 1
     assert "ClusterRefused" in ended.err
     assert 'cannot list resource "byokkeys"' in ended.err
+
+
+@pytest.mark.parametrize("output_format", ["text", "json"])
+def test_a_kind_that_may_not_be_listed_is_left_out_where_none_was_named(
+    cli: Cli, cluster: FakeApiServer, output_format: str
+) -> None:
+    cluster.put(RECIPES, _judged(recipe_document(), Ready="Verified"))
+    cluster.answers.append(_denied("byokkeys"))
+    ended = cli("get", "-n", "media", "-o", output_format)
+    assert (ended.status, ended.err) == (0, "")
+    if output_format == "text":
+        assert "SigningRecipe  media/photo  True" in ended.out
+        assert ended.out.endswith('ByokKeys are not listed: cannot list resource "byokkeys"\n')
+    else:
+        assert ended.document["notListed"] == {"ByokKey": 'cannot list resource "byokkeys"'}
+
+
+@pytest.mark.parametrize("arguments", [(), ("keys", "media/brand")])
+def test_a_cluster_without_our_kinds_is_told_of_crds(
+    cli: Cli, cluster: FakeApiServer, arguments: tuple[str, ...]
+) -> None:
+    # What the API server answers for a group that no CRD defines.
+    cluster.answers.append(web.Response(text="404 page not found\n", status=404))
+    ended = cli("get", *arguments)
+    assert ended.status == 1
+    assert "ClusterRefused: the API server knows no byokkeys.byok.dev\n" in ended.err
+    assert "apply crds/" in ended.err
+    assert "rights" not in ended.err
 
 
 def test_without_a_cluster_the_way_to_one_is_told(cli: Cli, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
