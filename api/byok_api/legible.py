@@ -1,7 +1,7 @@
 """What can still be read of a ByokKey's claim in a document, whatever is wrong with the rest of it."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
@@ -22,8 +22,8 @@ class Legible:
     """None where none is given, as in a folder."""
     arns: frozenset[KeyArn]
     """Those of its own and its replicas' ARNs that are ARNs of KMS keys."""
-    pem: str | None
-    """The text of its certificate."""
+    pem: str | None = field(repr=False)
+    """The text of its certificate, unless a private key is in it."""
     has_certificate: bool
     """Whether it has one in any form, that of another version included."""
 
@@ -35,10 +35,11 @@ def legible_in(document: Mapping[str, Any]) -> Legible:
     replicas = aws.get("replicas")
     named = [aws.get("keyArn"), *(replicas[:_ARN_LIMIT] if isinstance(replicas, list) else ())]
     pem = _mapping(certificate).get("pem")
+    fit = isinstance(pem, str) and len(pem) <= CERTIFICATE_LIMIT and "PRIVATE KEY" not in pem
     return Legible(
         created=_moment(_mapping(document.get("metadata")).get("creationTimestamp")),
         arns=frozenset(arn for arn in map(_arn, named) if arn is not None),
-        pem=pem if isinstance(pem, str) and len(pem) <= CERTIFICATE_LIMIT else None,
+        pem=pem if fit else None,
         has_certificate=certificate is not None,
     )
 

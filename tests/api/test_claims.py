@@ -162,6 +162,7 @@ def test_a_key_without_a_public_key_to_show_claims_by_arn_and_takes_nothing_from
         ({"spec": {"aws": {"keyArn": {}, "replicas": "x"}, "certificate": 5}}, None, set()),
         ({"spec": {"aws": {"keyArn": KEY_ARN, "replicas": [ALIAS, None]}}}, None, {KEY_ARN, ALIAS}),
         ({"spec": {"aws": {"replicas": [*["x"] * 64, ALIAS]}, "certificate": {"pem": "x" * 40_000}}}, None, set()),
+        ({"spec": {"certificate": {"pem": "-----BEGIN EC PRIVATE KEY-----"}}}, None, set()),
     ],
 )
 def test_of_any_document_what_is_legible_is_read(made: Document, created: object, arns: set[str]) -> None:
