@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from math import inf
 
+from byok_api.byokkey import KeyState
 from byok_api.inventory import KEY, RECIPE, Inventory, Known
 from byok_api.manifests import ManifestError
 from byok_api.objects import Identity, Namespace, Object, Unreadable, parse_object, unreadable
@@ -25,8 +26,10 @@ _NAMESPACE = "Namespace"
 _KINDS = {KEY: BYOK_KEYS, RECIPE: SIGNING_RECIPES, _NAMESPACE: NAMESPACES}
 _BATCH_SECONDS = 0.05
 """Changes that come within this time are taken in together."""
-_MANY = 100
-"""So many changes are taken in as a whole rather than one by one."""
+_PORTION = 200
+"""So many changes are taken in at once: what is withdrawn meanwhile waits for no more than these."""
+_READ_PARTS = ("uid", "generation", "creationTimestamp", "deletionTimestamp", "labels")
+"""Parts of metadata of which one is another whenever anything has changed that is read here."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,6 +38,8 @@ class Seen:
 
     identity: Identity
     stamp: object
+    withdrawn: bool
+    """Whether it says of itself that it is not to be used any more: deactivated, or being deleted."""
     found: Object | Unreadable
 
 
@@ -57,7 +62,8 @@ class ClusterCatalogue:
         self._inventory = Inventory(rules)
         self._catalogue = Catalogue()
         self._seen: dict[Identity, Seen] = {}
-        self._dirty: set[Identity] = set()
+        self._dirty: dict[Identity, None] = {}
+        """In the order in which they changed."""
         self._wake = asyncio.Event()
         self._taken_in = False
         self._reflectors = [
@@ -94,7 +100,7 @@ class ClusterCatalogue:
             there = {item.identity: item for item in items if item is not None}
             for identity in [known for known in self._seen if known[0] == kind and known not in there]:
                 del self._seen[identity]
-                self._dirty.add(identity)
+                self._dirty[identity] = None
             for item in there.values():
                 self._note(item)
             self._wake.set()
@@ -105,7 +111,7 @@ class ClusterCatalogue:
 
         def deleted(item: Seen | None) -> None:
             if item is not None and self._seen.pop(item.identity, None) is not None:
-                self._dirty.add(item.identity)
+                self._dirty[item.identity] = None
                 self._wake.set()
 
         return Sink(replaced, changed, deleted)
@@ -114,45 +120,49 @@ class ClusterCatalogue:
         if self._seen.get(item.identity) is item:
             return False
         self._seen[item.identity] = item
-        self._dirty.add(item.identity)
+        self._dirty[item.identity] = None
         return True
 
     async def _take_in_forever(self) -> None:
         while True:
             await self._wake.wait()
             await asyncio.sleep(_BATCH_SECONDS)
-            if not all(reflector.synced for reflector in self._reflectors):
-                # Half of it would refuse what the other half makes good.
-                self._wake.clear()
-                continue
             self._wake.clear()
-            dirty, self._dirty = self._dirty, set()
-            if dirty or not self._taken_in:
-                batch = {identity: self._seen.get(identity) for identity in dirty}
-                everything = dict(self._seen) if len(batch) > _MANY else None
-                # In a thread: thousands of certificates take seconds to read.
-                await asyncio.to_thread(self._take_in, batch, everything)
-            self._taken_in = True
+            # Half of it would refuse what the other half makes good.
+            if all(reflector.synced for reflector in self._reflectors):
+                await self._take_in_some()
+                if self._dirty:
+                    self._wake.set()
 
-    def _take_in(self, batch: Mapping[Identity, Seen | None], everything: Mapping[Identity, Seen] | None) -> None:
-        if everything is not None:
-            concerned = self._inventory.replace_all(*_sorted(everything))
-        else:
-            concerned = frozenset().union(*(self._apply(identity, seen) for identity, seen in batch.items()))
-        for seen in batch.values():
-            if seen is not None and isinstance(seen.found, Unreadable):
-                _LOG.error("object not taken", extra={"found": seen.found.message})
+    async def _take_in_some(self) -> None:
+        """Take in what has changed: at first all of it, from then on a portion of what is most urgent."""
+        portion = self._urgent_first()[: _PORTION if self._taken_in else None]
+        batch = {identity: self._seen.get(identity) for identity in portion}
+        for identity in portion:
+            del self._dirty[identity]
+        if batch or not self._taken_in:
+            # In a thread: thousands of certificates take seconds to read.
+            await asyncio.to_thread(self._take_in, batch)
+        self._taken_in = True
+
+    def _urgent_first(self) -> list[Identity]:
+        """Order what has changed: what is gone or withdrawn, then the rest, each as it came."""
+        return sorted(self._dirty, key=lambda identity: not _is_withdrawn(self._seen.get(identity)))
+
+    def _take_in(self, batch: Mapping[Identity, Seen | None]) -> None:
+        objects: dict[Identity, Known | None] = {}
+        labels: dict[str, Mapping[str, str] | None] = {}
+        for identity, seen in batch.items():
+            found = seen.found if seen is not None else None
+            if isinstance(found, Unreadable):
+                _LOG.error("object not taken", extra={"found": found.message})
+            if identity[0] == _NAMESPACE:
+                labels[identity[1].name] = found.labels if isinstance(found, Namespace) else None
+            elif not isinstance(found, Namespace):
+                objects[identity] = found
+        concerned = self._inventory.change(objects, labels)
         self._catalogue = updated_catalogue(self._catalogue, self._inventory, concerned, self._rules)
         self._changed(self._catalogue)
-
-    def _apply(self, identity: Identity, seen: Seen | None) -> frozenset[Identity]:
-        kind, name = identity
-        if kind == _NAMESPACE:
-            labels = seen.found.labels if seen is not None and isinstance(seen.found, Namespace) else None
-            return self._inventory.describe_namespace(name.name, labels)
-        if seen is None or isinstance(seen.found, Namespace):
-            return self._inventory.remove(kind, name)
-        return self._inventory.put(seen.found)
 
 
 def read(kind: str, body: JsonObject, seen: Mapping[Identity, Seen]) -> Seen | None:
@@ -165,7 +175,7 @@ def read(kind: str, body: JsonObject, seen: Mapping[Identity, Seen]) -> Seen | N
         return None
     identity = kind, ObjectName(namespace, name)
     # `status`, and what keeps it, say nothing here; a namespace has no generation, but only its labels are read.
-    stamp = tuple(metadata.get(part) for part in ("uid", "generation", "creationTimestamp", "labels"))
+    stamp = tuple(metadata.get(part) for part in _READ_PARTS)
     before = seen.get(identity)
     if before is not None and before.stamp == stamp:
         return before
@@ -173,15 +183,14 @@ def read(kind: str, body: JsonObject, seen: Mapping[Identity, Seen]) -> Seen | N
         found: Object | Unreadable = parse_object(body, "cluster")
     except ManifestError as error:
         found = unreadable(body, identity, error)
-    return Seen(identity, stamp, found)
+    return Seen(identity, stamp, _says_withdrawn(body, metadata), found)
 
 
-def _sorted(everything: Mapping[Identity, Seen]) -> tuple[list[Known], dict[str, Mapping[str, str]]]:
-    objects: list[Known] = []
-    labels: dict[str, Mapping[str, str]] = {}
-    for identity, seen in everything.items():
-        if isinstance(seen.found, Namespace):
-            labels[identity[1].name] = seen.found.labels
-        elif identity[0] != _NAMESPACE:
-            objects.append(seen.found)
-    return objects, labels
+def _says_withdrawn(body: JsonObject, metadata: JsonObject) -> bool:
+    spec = body.get("spec")
+    deactivated = isinstance(spec, dict) and spec.get("state", KeyState.ACTIVE) != KeyState.ACTIVE
+    return deactivated or metadata.get("deletionTimestamp") is not None
+
+
+def _is_withdrawn(seen: Seen | None) -> bool:
+    return seen is None or seen.withdrawn

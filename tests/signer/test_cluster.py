@@ -17,7 +17,7 @@ from byok_signer.decisions import Rules
 from byok_signer.entries import Catalogue, KeyEntry, Refused, SigningEntry
 from tests.support.eventually import until
 from tests.support.fake_api_server import Body, FakeApiServer
-from tests.support.manifests import PRESETS, key_document, recipe_document
+from tests.support.manifests import KEY_ARN, PRESETS, key_document, recipe_document
 
 KEYS, RECIPES, NAMESPACES = "byok.dev/byokkeys", "byok.dev/signingrecipes", "/namespaces"
 KEY = ObjectName("media", "brand")
@@ -166,6 +166,59 @@ async def test_an_object_that_cannot_be_read_takes_the_place_of_what_was_there(
     await follower.until_reason(None)
 
 
+async def test_what_is_withdrawn_does_not_wait_for_what_else_has_changed(
+    follower: Follower, server: FakeApiServer
+) -> None:
+    server.put(KEYS, key_document("media/gone"))
+    server.put(KEYS, key_document("media/dying"))
+    await until(lambda: len(follower.catalogue.current().keys) == 3)
+    await server.stop()
+    before = len(follower.made)
+    for index in range(450):
+        server.put(KEYS, key_document(f"a/k{index}", aws={"keyArn": f"{KEY_ARN[:-4]}{index:04}"}))
+    server.put(KEYS, key_document(state="Deactivated"))
+    dying = key_document("media/dying")
+    dying["metadata"] |= {"deletionTimestamp": "2026-01-02T00:00:00Z", "finalizers": ["example.com/wait"]}
+    server.put(KEYS, dying)
+    server.remove(KEYS, "media", "gone")
+    # What comes is a list, so all of it at once.
+    server.compact()
+    await server.start()
+    await until(lambda: len(follower.catalogue.current().keys) == 452, 20)
+    first, *others = follower.made[before:]
+    assert (problem_of(first, "brand"), "gone" in {name.name for name in first.keys}) == (Reason.KeyDeactivated, False)
+    assert problem_of(first, "dying") is not None
+    assert [len(made.keys) for made in (first, *others)] == [2 + 197, 2 + 397, 2 + 450]
+
+
+def problem_of(catalogue: Catalogue, name: str) -> Reason | None:
+    entry = catalogue.keys[ObjectName("media", name)]
+    problem = entry if isinstance(entry, Refused) else entry.problem
+    return problem.reason if problem else None
+
+
+async def test_a_key_that_is_being_deleted_signs_no_more_though_a_finalizer_holds_it(
+    follower: Follower, server: FakeApiServer
+) -> None:
+    dying = key_document()
+    dying["metadata"] |= {"deletionTimestamp": "2026-01-02T00:00:00Z", "finalizers": ["example.com/wait"]}
+    server.put(KEYS, dying)
+    await until(lambda: follower.reason() is not None)
+
+
+async def test_an_older_key_that_cannot_be_read_keeps_its_claim(follower: Follower, server: FakeApiServer) -> None:
+    # The API server of these tests made them in one second, of which neither has the better claim.
+    server.put(KEYS, key_document("evil/brand"))
+    server.put(RECIPES, recipe_document("evil/photo", keyRef={"name": "brand"}))
+    thiefs = ObjectName("evil", "photo")
+    await follower.until_reason(Reason.KeyClaimedElsewhere, thiefs)
+    server.put(KEYS, key_document(newField="of a later version"))
+    await until(lambda: isinstance(follower.catalogue.current().keys[KEY], Refused))
+    assert follower.reason(thiefs) is Reason.KeyClaimedElsewhere
+    server.remove(KEYS, "media", "brand")
+    await follower.until_reason(None, thiefs)
+
+
 async def test_a_key_that_is_deleted_and_made_again_is_another_key(follower: Follower, server: FakeApiServer) -> None:
     before = follower.catalogue.current().keys[KEY]
     server.remove(KEYS, "media", "brand")
@@ -194,6 +247,7 @@ def stored(**metadata: Any) -> Body:  # noqa: ANN401 - any part of metadata
         ({"uid": "v"}, False),
         ({"labels": {"a": "b"}}, False),
         ({"creationTimestamp": "2026-01-01T00:00:00Z"}, False),
+        ({"deletionTimestamp": "2026-01-01T00:00:00Z"}, False),
     ],
 )
 def test_an_object_is_read_again_only_if_anything_that_counts_has_changed(metadata: Body, *, same: bool) -> None:
