@@ -1,8 +1,8 @@
 """Keeps up with a collection of objects: lists it, then follows its changes; loses none, deletions included.
 
 List-and-replace: whatever may have been missed, the whole collection is listed again, and what it no longer holds is
-gone. That is so after a 410, and after failures in a row, since an API server that was restored from a backup may
-never say 410 (it waits for a resourceVersion that does not come).
+gone. That is so after a 410; after failures in a row, since an API server that was restored from a backup may never say
+410 (it waits for a resourceVersion that does not come); and when it tells of an older resourceVersion than is known.
 """
 
 import asyncio
@@ -158,6 +158,9 @@ class Reflector(Generic[Item]):
                 turn = -math.inf
                 async for event in events:
                     opened = min(opened, self._clock())
+                    if _goes_back(self._version, event.resource_version):
+                        self._doubt(event.resource_version)
+                        break
                     self._take(event)
                     if self._clock() - turn > _TURN:
                         # Events that came together are read without waiting for anything.
@@ -179,5 +182,19 @@ class Reflector(Generic[Item]):
         # Only now: what was not taken in must come again.
         self._version = event.resource_version or self._version
 
+    def _doubt(self, told: str) -> None:
+        """Have the collection listed again, as one that has gone back in time may lack what was taken in."""
+        details = {"resource": str(self._resource), "known": self._version, "told": told}
+        _LOG.warning("the API server has gone back in time; its objects are listed again", extra=details)
+        self._version = ""
+
     def _confirm(self) -> None:
         self._confirmed_at = self._clock()
+
+
+def _goes_back(known: str, told: str) -> bool:
+    """Say whether a resourceVersion is older than another, where both are numbers.
+
+    Those of one resource can be compared, and have no leading zeros (KEP-5504, "Comparable Resource Version").
+    """
+    return known.isdecimal() and told.isdecimal() and (len(told), told) < (len(known), known)

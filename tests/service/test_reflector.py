@@ -1,6 +1,7 @@
 """Nothing that happens to a collection is lost on its follower, whatever happens to the connection."""
 
 import asyncio
+import json
 import random
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -111,6 +112,36 @@ async def test_an_api_server_that_was_away_is_caught_up_with(follower: Follower,
     assert follower.names == {"first"}
     await server.start()
     await until(lambda: follower.names == {"second"})
+
+
+def bookmark_of(version: str) -> web.Response:
+    event = {"type": "BOOKMARK", "object": {"metadata": {"resourceVersion": version}}}
+    return web.Response(text=json.dumps(event) + "\n")
+
+
+async def test_an_api_server_that_goes_back_in_time_is_asked_for_everything(
+    follower: Follower, server: FakeApiServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    listed = (follower.reflector.confirmed_at or 0.0, follower.lists)
+    server.answers = [bookmark_of("99")]
+    server.cut()
+    await until(lambda: follower.lists == 2 and server.watching == 1)
+    assert ((follower.reflector.confirmed_at or 0.0) > listed[0], listed[1]) == (True, 1)
+    assert "gone back in time" in caplog.text
+    # Of what comes next nothing is missed: the version is that of the list.
+    server.put(KEYS, document("second"))
+    await until(lambda: follower.names == {"first", "second"})
+
+
+@pytest.mark.parametrize("told", ["101", "v1", "", "102"])
+async def test_a_version_that_is_not_older_changes_nothing(
+    follower: Follower, server: FakeApiServer, told: str
+) -> None:
+    before = len(server.requests)
+    server.answers = [bookmark_of(told)]
+    server.cut()
+    await until(lambda: len(server.requests) == before + 2)
+    assert (follower.lists, server.requests[-1][1].count(f"resourceVersion={told or 101}&")) == (1, 1)
 
 
 async def test_a_watch_that_is_cut_again_and_again_loses_nothing(follower: Follower, server: FakeApiServer) -> None:
