@@ -9,10 +9,10 @@ from typing import Any
 
 import typer
 
-from byok_api import certificates
 from byok_api.algorithms import SigningAlgorithm
 from byok_api.byokkey import ByokKey
 from byok_api.errors import Reason, Refusal
+from byok_api.key_rules import Registered, algorithm_of
 from byok_api.keypolicy import Grantee, Statement, as_json, key_policy_statements, session_tags, trust_statements
 from byok_api.references import ROLE_ARN_PATTERN, KeyArn, ObjectName
 from byok_api.signatures import algorithms_for
@@ -55,6 +55,8 @@ class Wanted:
     """Manifest to read it from; None for the cluster."""
     signer_role: str
     installation: str | None
+    algorithm: SigningAlgorithm | None
+    """For a key that does not say which yet."""
     form: str
 
 
@@ -64,7 +66,8 @@ def policy(wanted: Wanted) -> Report:
         raise typer.BadParameter("expected the ARN of an IAM role", param_hint="--signer-role")
     name = key_named(wanted.key)
     key, status = read_key(name) if wanted.file is None else (_key_in(wanted.file, name), {})
-    policies = _policies(key, status, wanted.signer_role, wanted.installation)
+    algorithm = _algorithm_of(key, status, wanted.algorithm)
+    policies = _policies(key, status, wanted, algorithm)
     document = {
         "key": str(key.name),
         "keyArn": str(policies.arn),
@@ -92,18 +95,17 @@ def _key_in(file: Path, name: ObjectName) -> ByokKey:
     return found
 
 
-def _policies(key: ByokKey, status: Mapping[str, Any], signer_role: str, installation: str | None) -> _Policies:
+def _policies(key: ByokKey, status: Mapping[str, Any], wanted: Wanted, algorithm: SigningAlgorithm) -> _Policies:
     role, arn = key.spec.aws.assume_role, KeyArn(key.spec.aws.key_arn)
-    algorithm = _algorithm_of(key, status)
     if role is None:
-        return _Policies(key, arn, Grantee(signer_role), algorithm, "")
-    name = installation or _installation_in(status)
+        return _Policies(key, arn, Grantee(wanted.signer_role), algorithm, "")
+    name = wanted.installation or _installation_in(status)
     if name is None:
         raise typer.BadParameter(
             "the key's role demands an external id, which begins with the installation's name; ask the platform team",
             param_hint="--installation",
         )
-    grantee = Grantee(role.arn, session_tags(name, key.name), assumed_by=signer_role)
+    grantee = Grantee(role.arn, session_tags(name, key.name), assumed_by=wanted.signer_role)
     return _Policies(key, arn, grantee, algorithm, f"byok:{name}:{key.name}")
 
 
@@ -112,23 +114,36 @@ def _installation_in(status: Mapping[str, Any]) -> str | None:
     return parts[1] if len(parts) == len(("byok", "installation", "namespace/name")) else None
 
 
-def _algorithm_of(key: ByokKey, status: Mapping[str, Any]) -> SigningAlgorithm:
-    if key.spec.signing_algorithm is not None:
-        return key.spec.signing_algorithm
-    if key.spec.certificate is not None:
-        try:
-            possible = algorithms_for(certificates.parse_chain(key.spec.certificate.pem).public_key)
-        except Refusal:
-            possible = ()
-        if possible:
-            return possible[0]
-    try:
-        return SigningAlgorithm(status.get("algorithm", ""))
-    except ValueError:
+def _algorithm_of(key: ByokKey, status: Mapping[str, Any], asked: SigningAlgorithm | None) -> SigningAlgorithm:
+    """Find out what the signer will sign with, by the key's own rules; Refusal if nothing fits its certificate."""
+    registered = Registered.read(key.spec.certificate.pem) if key.spec.certificate else None
+    known = algorithm_of(key, registered)
+    if registered is not None and registered.chain is not None and known is None:
+        possible = ", ".join(algorithms_for(registered.chain.public_key)) or "none that C2PA allows"
+        wanted = key.spec.signing_algorithm
+        text = (
+            f"ByokKey {key.name} cannot sign with its spec.signingAlgorithm {wanted}: its certificate's key is for"
+            if wanted
+            else f"ByokKey {key.name} cannot sign: the algorithm of its certificate's key is"
+        )
+        raise Refusal(Reason.KeyInvalid, f"{text} {possible}")
+    # Of a key that says nothing, KMS may have told the operator.
+    known = known or _algorithm_in(status)
+    if known is not None and asked not in {None, known}:
+        raise typer.BadParameter(f"ByokKey {key.name} signs with {known}", param_hint="--algorithm")
+    known = known or asked
+    if known is None:
         raise typer.BadParameter(
-            f"ByokKey {key.name} names no signingAlgorithm and has no certificate, so that it is not known which "
-            "algorithm to allow; set spec.signingAlgorithm"
-        ) from None
+            f"ByokKey {key.name} names no signingAlgorithm and has no readable certificate: say which to allow, "
+            f"{', '.join(SigningAlgorithm)}",
+            param_hint="--algorithm",
+        )
+    return known
+
+
+def _algorithm_in(status: Mapping[str, Any]) -> SigningAlgorithm | None:
+    said = status.get("algorithm")
+    return SigningAlgorithm(said) if said in set(SigningAlgorithm) else None
 
 
 def _as_json(policies: _Policies) -> list[str]:

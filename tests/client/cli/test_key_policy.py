@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from byok_api.algorithms import SigningAlgorithm
+from tests.support.api_server_thread import api_server_in_thread
 from tests.support.command_line import Cli
 from tests.support.manifests import KEY_ARN, key_document
 
@@ -79,6 +81,46 @@ def test_what_cannot_be_written_is_told(
     file = _written(tmp_path, aws={"keyArn": KEY_ARN, "assumeRole": {"arn": ROLE}})
     ended = cli("key", "policy", "media/brand", "-f", file, *options)
     assert (ended.status, expected in ended.err) == (status, True)
+
+
+@pytest.mark.parametrize("given", [("--algorithm", "PS256"), ()])
+def test_an_algorithm_that_the_certificate_is_not_for_is_refused(
+    cli: Cli, tmp_path: Path, given: tuple[str, ...]
+) -> None:
+    file = _written(tmp_path, signingAlgorithm="PS256")
+    ended = cli("key", "policy", "media/brand", "-f", file, "--signer-role", SIGNER, *given)
+    assert (ended.status, ended.out) == (1, "")
+    assert "KeyInvalid: ByokKey media/brand cannot sign with its spec.signingAlgorithm PS256" in ended.err
+    assert "its certificate's key is for ES256" in ended.err
+
+
+@pytest.mark.parametrize("algorithm", list(SigningAlgorithm))
+def test_a_key_without_algorithm_and_certificate_takes_the_one_given(
+    cli: Cli, tmp_path: Path, algorithm: SigningAlgorithm
+) -> None:
+    file = _written(tmp_path, certificate=None)
+    asked = ("key", "policy", "media/brand", "-f", file, "--signer-role", SIGNER)
+    _, sign = cli(*asked, "--algorithm", algorithm, "-o", "json").document["keyPolicyStatements"]
+    assert sign["Condition"]["StringEquals"]["kms:SigningAlgorithm"] == algorithm.facts.kms
+    refused = cli(*asked)
+    assert (refused.status, "--algorithm" in refused.err, algorithm in refused.err) == (2, True, True)
+
+
+def test_another_algorithm_than_the_keys_is_wrong_usage(cli: Cli, tmp_path: Path) -> None:
+    file = _written(tmp_path)
+    ended = cli("key", "policy", "media/brand", "-f", file, "--signer-role", SIGNER, "--algorithm", "ES384")
+    assert (ended.status, "ByokKey media/brand signs with ES256" in ended.err) == (2, True)
+
+
+def test_a_key_of_the_cluster_takes_the_algorithm_that_kms_told(
+    cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with api_server_in_thread() as server:
+        monkeypatch.setenv("KUBECONFIG", server.kubeconfig(tmp_path))
+        server.put("byok.dev/byokkeys", key_document(certificate=None) | {"status": {"algorithm": "PS384"}})
+        document = cli("key", "policy", "media/brand", "--signer-role", SIGNER, "-o", "json").document
+    sign = document["keyPolicyStatements"][1]
+    assert sign["Condition"]["StringEquals"]["kms:SigningAlgorithm"] == "RSASSA_PSS_SHA_384"
 
 
 def test_a_key_that_the_file_does_not_hold_is_named(cli: Cli, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from byok_api.algorithms import SigningAlgorithm
 from byok_client.cli.commands.extras import from_extra
 from byok_client.cli.commands.help import examples, group
 from byok_client.cli.output import Format, FormatOption, answer
@@ -92,6 +93,10 @@ def policy(  # noqa: PLR0913 - typer makes an option of each parameter
     installation: Annotated[
         str | None, typer.Option("--installation", help="The installation's name, if the key assumes a role.")
     ] = None,
+    algorithm: Annotated[
+        SigningAlgorithm | None,
+        typer.Option("--algorithm", help="What it signs with, if it names none and has no certificate."),
+    ] = None,
     form: Annotated[PolicyForm, typer.Option("--as", help="How they are written.")] = PolicyForm.JSON,
     output_format: FormatOption = Format.TEXT,
 ) -> None:
@@ -100,7 +105,7 @@ def policy(  # noqa: PLR0913 - typer makes an option of each parameter
         from_extra("cli", "reading keys of a cluster", _import_cluster)
     from byok_client.cli import policies  # noqa: PLC0415 - loaded when it runs
 
-    wanted = policies.Wanted(key, file, signer_role, installation, form.value)
+    wanted = policies.Wanted(key, file, signer_role, installation, algorithm, form=form.value)
     answer(lambda: policies.policy(wanted), output_format)
 
 
