@@ -196,7 +196,8 @@ class Reason(Enum):
     KeyAccessDenied = _row(
         StatusCode.UNAVAILABLE,
         "KMS or STS denies the signer the key: never granted, or revoked.",
-        "The key's owner allows kms:Sign and kms:GetPublicKey to the signer's role in the key policy.",
+        "The key's owner pastes what byokctl key policy prints: into the key policy or, where sts:AssumeRole is denied,"
+        " into the role's trust policy.",
     )
     KeyDisabled = _row(
         StatusCode.FAILED_PRECONDITION,

@@ -23,6 +23,9 @@ _READY = "Ready"
 # Where the reader is no caller of the signer, whom the reason's own remedy is for.
 _REMEDIES = {
     Reason.SignerUnreachable.name: "The platform team checks that the signer runs and that the operator reaches it.",
+    Reason.KmsDeadlineExceeded.name: (
+        "It is asked again; if it lasts, the platform team checks network policy, endpoint and AWS's health dashboard."
+    ),
 }
 # To become Unknown for one of these is no news: nothing was known before, or nobody asked.
 _QUIET = frozenset({ConditionReason.VALIDATING, ConditionReason.NOT_REQUESTED, ConditionReason.NOT_CHECKED})
@@ -197,10 +200,16 @@ def _since(verdict: Verdict, before: Condition | None, now: datetime) -> datetim
 
 
 def _with_remedy(reason: str, message: str) -> str:
-    remedy = _REMEDIES.get(reason) or (Reason[reason].facts.remedy if reason in Reason.__members__ else "")
+    own = Reason[reason].facts.remedy if reason in Reason.__members__ else ""
+    remedy = _REMEDIES.get(reason, own)
     if not remedy or remedy in message:
         return message
-    return f"{message}{'' if message.endswith('.') or not message else '.'} {remedy}".strip()
+    found = message.replace(own, "").strip()
+    # Some messages end in the remedy's first words, after a semicolon.
+    first = remedy.partition(". ")[0].rstrip(".")
+    if found.rstrip(".").casefold().endswith(first.casefold()):
+        found = found.rstrip(".")[: -len(first)].rstrip(" ;:,")
+    return f"{found}{'' if found.endswith('.') or not found else '.'} {remedy}".strip()
 
 
 def _proper(reason: str) -> str:

@@ -171,12 +171,19 @@ class _Probe:
         if allowed:
             return _too_broad(key, allowed)
         if unknown is not None:
-            return Check(CheckOutcome.UNKNOWN, unknown.reason, unknown.message, request_id=unknown.request_id or "")
+            return Check(CheckOutcome.UNKNOWN, unknown.reason, self._told(unknown), request_id=unknown.request_id or "")
         return Check(CheckOutcome.PASSED)
+
+    def _told(self, error: KmsError) -> str:
+        # The deadline is a probe's own: whoever reads what it found cannot set another.
+        if error.reason is not Reason.KmsDeadlineExceeded:
+            return error.message
+        asked = error.metadata.get("action", "KMS")
+        return f"key {self.request.key.name}: {asked} on {self.request.key.arn}: KMS did not answer in time"
 
     async def _judge(self, error: KmsError, statements: Callable[[Grantee], list[Statement]]) -> Check:
         outcome = CheckOutcome.UNKNOWN if error.reason in _UNKNOWN else CheckOutcome.FAILED
-        check = Check(outcome, error.reason, error.message, request_id=error.request_id or "")
+        check = Check(outcome, error.reason, self._told(error), request_id=error.request_id or "")
         if error.reason is not Reason.KeyAccessDenied:
             return check
         key = self.request.key

@@ -5,6 +5,7 @@ from datetime import datetime, timedelta
 import pytest
 
 from byok_api.conditions import Condition, ConditionReason, ConditionStatus
+from byok_api.errors import Reason
 from byok_operator.key_plan import plan_key
 from byok_operator.observations import ProbeFailure
 from byok_operator.transitions import (
@@ -70,6 +71,28 @@ def test_what_could_not_be_asked_says_what_to_do() -> None:
     assert unclear("SignerUnreachable", "no answer").message.endswith(
         "checks that the signer runs and that the operator reaches it."
     )
+
+
+def test_a_remedy_that_the_message_ends_in_is_told_once() -> None:
+    once = fails("CertificateExpired", "key keys/brand: valid until 2026-01-01 UTC only; register a valid certificate")
+    remedy = Reason.CertificateExpired.facts.remedy
+    assert once.message == f"key keys/brand: valid until 2026-01-01 UTC only. {remedy}"
+    assert fails("CertificateExpired", once.message) == once
+
+
+def test_nobody_who_reads_a_status_is_told_to_wait_longer_for_kms() -> None:
+    facts = Reason.KmsDeadlineExceeded.facts
+    told = unclear("KmsDeadlineExceeded", f"key keys/brand: kms:Sign: no answer. {facts.cause} {facts.remedy}")
+    assert facts.remedy not in told.message
+    assert told.message.endswith(
+        f"{facts.cause} It is asked again; if it lasts, the platform team checks network "
+        "policy, endpoint and AWS's health dashboard."
+    )
+    assert unclear("KmsDeadlineExceeded", told.message) == told
+
+
+def test_a_role_that_is_refused_points_to_its_trust_policy() -> None:
+    assert "the role's trust policy" in fails("KeyAccessDenied", "key keys/brand: sts:AssumeRole: AccessDenied").message
 
 
 def test_which_replica_did_not_answer_this_time_is_no_news() -> None:

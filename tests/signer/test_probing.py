@@ -68,6 +68,14 @@ async def test_what_kms_cannot_be_asked_is_unknown(bench: Bench) -> None:
     assert answer.certificate.outcome == UNKNOWN
 
 
+async def test_an_owner_is_not_told_to_wait_longer_for_kms(bench: Bench) -> None:
+    late = Reason.KmsDeadlineExceeded
+    bench.kms.look_failure = KmsError(late, f"{late.facts.cause} {late.facts.remedy}")
+    found = (await probe(bench)).get_public_key
+    assert (found.outcome, found.reason) == (UNKNOWN, late.name)
+    assert found.message.endswith("KMS did not answer in time")
+
+
 @pytest.mark.parametrize(
     ("more", "outcome", "reason"), [((), PASSED, ""), (("CreateGrant",), FAILED, "PermissionsTooBroad")]
 )

@@ -8,6 +8,7 @@ from typing import Any
 
 from byok_api.byokkey import ByokKey
 from byok_api.conditions import Condition
+from byok_api.errors import Reason
 from byok_api.installation import Rules
 from byok_api.inventory import Inventory
 from byok_api.key_rules import KeyStanding, Registered, judge_key
@@ -39,8 +40,7 @@ PASSED = Finding(Outcome.PASSED)
 DENIED = Finding(
     Outcome.FAILED,
     "KeyAccessDenied",
-    f"key {NAME}: kms:Sign on {KEY_ARN}: AccessDeniedException. "
-    "The key's owner allows kms:Sign and kms:GetPublicKey to the signer's role in the key policy.",
+    f"key {NAME}: kms:Sign on {KEY_ARN}: AccessDeniedException. {Reason.KeyAccessDenied.facts.remedy}",
     '{"Effect": "Allow", "Action": "kms:Sign"}',
 )
 THROTTLED = Finding(Outcome.UNKNOWN, "KmsThrottled", "The account's KMS quota is used up.")
