@@ -15,6 +15,7 @@ from byok_api.errors import Reason
 from byok_api.objects import Unreadable
 from byok_api.recipe_rules import RecipeStanding
 from byok_api.resolution import EffectiveRecipe
+from byok_api.signingrecipe import KmsMode
 from byok_api.statuses import KeyStatus, LineageStatus, SigningRecipeStatus
 from byok_operator.observations import RecipeObservation
 from byok_operator.transitions import (
@@ -97,6 +98,18 @@ def recipe_is_unresolved(observed: RecipeObservation) -> Verdict | None:
     return unclear(ConditionReason.NOT_CHECKED, "It is not looked for before condition ParentResolved is True.")
 
 
+def managed_key_is_missing(observed: RecipeObservation) -> Verdict | None:
+    """Tell of a recipe that is to sign with the installation's key, where it has none."""
+    effective = _effective(observed)
+    if effective is None or effective.key is not None or effective.kms_mode is not KmsMode.MANAGED:
+        return None
+    return fails(
+        Reason.RecipeWithoutKey.name,
+        f"recipe {observed.name} has kmsMode: managed, and this installation names no managed key: "
+        "ask the platform team to name one, or set kmsMode: byok",
+    )
+
+
 def no_key_is_named(observed: RecipeObservation) -> Verdict | None:
     """Tell of a recipe that is there to be extended."""
     effective = _effective(observed)
@@ -124,6 +137,7 @@ CHECKS: Mapping[Type, tuple[Check, ...]] = {
     Type.KEY_AUTHORIZED: (
         spec_is_not_accepted,
         recipe_is_unresolved,
+        managed_key_is_missing,
         no_key_is_named,
         key_is_not_allowed,
         key_is_allowed,

@@ -116,7 +116,7 @@ TABLE: dict[str, tuple[RecipeObservation, dict[str, str]]] = {
     ),
     "the managed key, where none is": (
         seen(recipe("keys/photo", kmsMode="managed"), key_ready=None),
-        dict.fromkeys(("KeyAuthorized", "Ready"), "False/NoKey"),
+        dict.fromkeys(("KeyAuthorized", "Ready"), "False/RecipeWithoutKey"),
     ),
     "the managed key": (
         seen(SHARED, recipe("media/photo", kmsMode="managed"), rules=replace(RULES, managed_key=NAME)),
@@ -211,6 +211,13 @@ def test_the_keys_own_message_is_not_repeated() -> None:
 def test_what_has_no_effect_is_listed() -> None:
     observation = seen(certified_key(), photo(retention={"manifestDays": 30}))
     assert "retention" in message(plan_recipe(observation, NOW).status.conditions, "Accepted")
+
+
+def test_a_managed_key_that_is_missing_is_a_warning_that_says_whom_to_ask() -> None:
+    (event,) = plan_recipe(TABLE["the managed key, where none is"][0], NOW).events
+    assert event.type is EventType.WARNING
+    assert "this installation names no managed key: ask the platform team" in event.note
+    assert "extended" not in event.note
 
 
 def test_a_recipe_without_key_is_no_warning() -> None:
