@@ -58,7 +58,7 @@ class Prober:
         response.generation = entry.manifest.metadata.generation or 0
         response.replica = self._replica
         response.certificate.CopyFrom(_certificate_result(entry, report.certificate, now))
-        response.standing.CopyFrom(_standing_result(entry, now))
+        response.standing.CopyFrom(_standing_result(entry, report, now))
         return response
 
     async def _report(self, call: Call, entry: KeyEntry, *, least_privilege: bool) -> ProbeReport:
@@ -163,7 +163,10 @@ def _certificate_result(entry: KeyEntry, check: Check, now: datetime) -> pb.Prob
     return _result(check)
 
 
-def _standing_result(entry: KeyEntry, now: datetime) -> pb.ProbeResult:
+def _standing_result(entry: KeyEntry, report: ProbeReport, now: datetime) -> pb.ProbeResult:
+    if report.get_public_key.reason is Reason.KeyInvalid:
+        # It is the spec's fault: an endpoint that is not allowed, a Region that is none, replicas of another key.
+        return _result(report.get_public_key)
     try:
         if entry.problem is not None:
             raise entry.problem.refusal()

@@ -103,6 +103,18 @@ async def test_a_key_without_a_certificate_can_be_probed(bench: Bench) -> None:
     assert (answer.sign.outcome, answer.algorithm) == (PASSED, "ES256")
 
 
+@pytest.mark.parametrize("certificate", [{"pem": identity(ES256).chain_pem}, None], ids=["with", "without"])
+async def test_an_endpoint_that_the_installation_does_not_allow_stands_against_the_spec(
+    bench: Bench, certificate: dict[str, str] | None
+) -> None:
+    arn = bench.store(identity(ES256)).arn.text
+    bench.apply(key_document(aws={"keyArn": arn, "endpoint": "https://example.com"}, certificate=certificate))
+    bench.kms.look_failure = KmsError(Reason.KeyInvalid, "endpoint https://example.com is not one that is allowed")
+    standing = (await probe(bench)).standing
+    assert (standing.outcome, standing.reason) == (FAILED, "KeyInvalid")
+    assert "endpoint" in standing.message
+
+
 @pytest.mark.parametrize("state", ["Active", "Deactivated"])
 async def test_a_chain_that_breaks_the_profile_is_told_whatever_the_keys_state(bench: Bench, state: str) -> None:
     private_key = identity(ES256).private_key
