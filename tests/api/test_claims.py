@@ -114,6 +114,16 @@ def test_a_certificate_that_says_nothing_to_this_version_lets_the_arn_count_agai
     assert not refused(inventory)
 
 
+def test_it_does_so_too_where_older_objects_claim_the_arn_and_take_nothing_by_it() -> None:
+    inventory = Inventory(RULES)
+    others = (ObjectName(namespace, "brand") for namespace in ("a", "b"))
+    older = [known(document(name, "2019-01-01T00:00:00Z", certificate=None)) for name in others]
+    inventory.replace_all([*older, thiefs()], {})
+    assert not refused(inventory)
+    inventory.put(owners(lambda made: made["spec"].update(certificate={"secretRef": "brand"})))
+    assert refused(inventory)
+
+
 def test_an_unreadable_younger_object_takes_nothing() -> None:
     inventory = Inventory(RULES)
     younger = document(THIEF, "2024-01-01T00:00:00Z", **NEW_FIELD)
