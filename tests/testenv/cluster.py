@@ -39,6 +39,8 @@ def main(
         typer.echo(f"{time.monotonic() - started:6.1f}s {text}")
 
     signal.signal(signal.SIGTERM, _interrupt)
+    # A shell has what it starts in the background ignore Ctrl-C; whoever sends it by kill means it all the same.
+    signal.signal(signal.SIGINT, _interrupt)
     try:
         with running_cluster(chosen, say) as cluster:
             say("everything is running")
