@@ -174,9 +174,13 @@ class Claims:
         self._groups: defaultdict[Token, _Group] = defaultdict(_Group)
         self._leaders: dict[Token, tuple[_Rank, ...]] = {}
         self._changed: set[Token] = set()
+        # A copy, for as long as it says the same: most changes of objects change no claim.
+        self._copy: Leaders | None = None
 
     def put(self, claim: Claim) -> None:
         """Register a claim, in place of the one that its object had before."""
+        if self._claims.get(claim.rank.name) == claim:
+            return
         self.remove(claim.rank.name)
         self._claims[claim.rank.name] = claim
         for token in claim.tokens:
@@ -211,13 +215,16 @@ class Claims:
 
     def leaders(self) -> Leaders:
         """Return the claims that decide, as they are at this moment."""
-        return Leaders(dict(self._leaders))
+        if self._copy is None:
+            self._copy = Leaders(dict(self._leaders))
+        return self._copy
 
     def _note(self, token: Token) -> None:
         leaders, before = self._groups[token].leaders, self._leaders.get(token, ())
         if leaders == before:
             return
         self._changed.add(token)
+        self._copy = None
         if leaders:
             self._leaders[token] = leaders
         else:
