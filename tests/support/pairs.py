@@ -50,10 +50,12 @@ def leading(cluster: Cluster, operator: Service, *signers: Service) -> Iterator[
     """Run an operator in place of the default one, and the signers that it asks."""
     cluster.operator.stop()
     try:
-        for service in (*signers, operator):
-            service.start()
-        for service in (*signers, operator):
-            service.wait_until_ready()
+        for signer in signers:
+            signer.start()
+        for signer in signers:
+            signer.wait_until_ready()
+        operator.start()
+        operator.wait_until_ready()
         yield
     finally:
         # Each releases the Lease, so that nobody waits until that runs out.
