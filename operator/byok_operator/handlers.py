@@ -27,6 +27,8 @@ _RESTART_SECONDS = 2.0
 _STOP_SECONDS = 10.0
 """kopf waits for up to half of it for what its tasks began."""
 _CLOSING_SECONDS = 0.25
+_KOPFS_CLIENT = "kopf._cogs.clients."
+"""Where the errors are defined, which kopf does not export, that stand for answers of the API server."""
 
 Hear = Callable[[Kind, str | None, JsonObject], None]
 """Takes kind, type of event (None for an object that a watch began with) and object; called on kopf's thread."""
@@ -45,10 +47,7 @@ class KopfThread:
 
     def start(self) -> None:
         """Begin to watch."""
-        # That signals are left to the main thread is as it should be; kopf warns of it each time.
-        logging.getLogger("kopf._core.reactor.running").setLevel(logging.ERROR)
-        for name in ("kopf._core.reactor.observation", "kopf._cogs.clients.watching"):
-            logging.getLogger(name).addFilter(_is_news)
+        quieten()
         self._thread.start()
 
     async def stop(self) -> None:
@@ -83,9 +82,26 @@ class KopfThread:
         await asyncio.sleep(_CLOSING_SECONDS)
 
 
+def quieten() -> None:
+    """Have kopf not log what others here tell, or nobody need know."""
+    # That signals are left to the main thread is as it should be; kopf warns of it each time.
+    logging.getLogger("kopf._core.reactor.running").setLevel(logging.ERROR)
+    for name in ("kopf._core.reactor.observation", "kopf._cogs.clients.watching"):
+        logging.getLogger(name).addFilter(_is_news)
+    # What ends two of its tasks at once, asyncio tells of the one that nobody waits for.
+    for name in ("kopf._core.reactor.running", "kopf._core.reactor.orchestration", "asyncio"):
+        logging.getLogger(name).addFilter(_is_no_refusal)
+
+
 def _is_news(record: logging.LogRecord) -> bool:
     # It tells of each attempt while the API server is away, which the Lease and the lists have told already.
     return not str(record.msg).startswith("Request attempt ")
+
+
+def _is_no_refusal(record: logging.LogRecord) -> bool:
+    # An API server's no, as after CRDs were deleted, ends kopf, of which `_watch` tells; a bug keeps its traceback.
+    error = record.exc_info[1] if record.exc_info else None
+    return not type(error).__module__.startswith(_KOPFS_CLIENT)
 
 
 async def _wait(event: asyncio.Event, seconds: float) -> None:

@@ -33,6 +33,8 @@ FIELD_MANAGER = "byok-operator"
 FILES_LIMIT = 200
 _INTERVAL = 15.0
 """Seconds between two looks at the files and at what became of the objects."""
+_FAULTS_OF_THE_FILE = frozenset({"Invalid", "BadRequest"})
+"""Reasons of a metav1.Status with which the API server refuses what an object says (Kubernetes API conventions)."""
 _SUFFIXES = frozenset({".yaml", ".yml", ".json"})
 
 
@@ -131,7 +133,7 @@ class Presets:
             try:
                 await self._establish(each)
             except ApiError as error:
-                problems.append(f"{each} was refused by the API server: {error.message}; correct the file")
+                problems.append(f"{each} was refused by the API server: {error.message}; {_remedy(error)}")
             except ApiUnavailable as error:
                 problems.append(f"{each} could not be applied: {error}; it is tried again")
         for problem in problems:
@@ -185,6 +187,11 @@ class Presets:
         except OSError as error:
             return Found((), (f"{path}: {error.strerror}",))
         return read_file(data, str(path), self._namespace, kind)
+
+
+def _remedy(error: ApiError) -> str:
+    # Any other no is about the cluster: CRDs that are being deleted or are not there yet, rights that are missing.
+    return "correct the file" if error.reason in _FAULTS_OF_THE_FILE else "it is tried again"
 
 
 def _wanted(document: Mapping[str, Any], name: ObjectName, source: str) -> Wanted:

@@ -3,8 +3,10 @@
 import asyncio
 import gc
 import itertools
+import logging
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -74,3 +76,44 @@ async def test_kopf_comes_back_with_a_token_that_was_renewed_after_the_old_one_h
         await until(lambda: not server.answers, 20)
         await thread.stop()
     gc.collect()
+
+
+_LISTED = {"singularName": "", "namespaced": True, "verbs": ["list", "watch"]}
+_GROUP_VERSION = {"groupVersion": "byok.dev/v1alpha1", "version": "v1alpha1"}
+_DISCOVERY: dict[str, dict[str, Any]] = {
+    "/version": {},
+    "/api": {"versions": ["v1"]},
+    "/apis": {"groups": [{"name": "byok.dev", "preferredVersion": _GROUP_VERSION, "versions": [_GROUP_VERSION]}]},
+    "/api/v1": {"resources": [{"name": "namespaces", "kind": "Namespace"} | _LISTED]},
+    "/apis/byok.dev/v1alpha1": {"resources": [{"name": "byokkeys", "kind": "ByokKey"} | _LISTED]},
+}
+
+
+class DeletedCrds(FakeApiServer):
+    """Still tells of kinds that it does not serve any more, as an API server does for a moment."""
+
+    async def _handle(self, request: web.Request) -> web.StreamResponse:
+        found = _DISCOVERY.get(request.path)
+        gone = {"kind": "Status", "status": "Failure", "code": 404, "reason": "NotFound", "message": "no such resource"}
+        return web.json_response(gone, status=404) if found is None else web.json_response(found)
+
+
+async def test_the_end_of_kopf_with_the_crds_is_told_once_and_without_traceback(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with DeletedCrds() as server:
+        thread = KopfThread(server.kubeconfig(tmp_path), lambda *_: None)
+        thread.start()
+        await until(lambda: "watching ended and begins again" in caplog.messages, 20)
+        await thread.stop()
+    gc.collect()
+    assert [record.getMessage() for record in caplog.records if record.levelno >= logging.ERROR] == []
+
+
+def test_a_bug_in_kopf_keeps_its_traceback(caplog: pytest.LogCaptureFixture) -> None:
+    handlers.quieten()
+    try:
+        raise ZeroDivisionError  # noqa: TRY301 - it is what is told
+    except ZeroDivisionError:
+        logging.getLogger("kopf._core.reactor.running").exception("told")
+    assert [record.exc_info is not None for record in caplog.records] == [True]

@@ -156,9 +156,20 @@ async def test_what_the_api_server_refuses_is_named_and_the_others_are_applied(
     server.answers.append(web.json_response(refusal, status=422))
     await applier.refresh()
     assert "another was refused by the API server: spec: content is immutable" in applier.problems[0]
+    assert applier.problems[0].endswith("; correct the file")
     assert description(server) == "as shipped"
     await applier.refresh()
     assert applier.problems == ()
+
+
+@pytest.mark.parametrize(("reason", "status"), [("MethodNotAllowed", 405), ("NotFound", 404), ("Forbidden", 403)])
+async def test_nobody_is_sent_to_the_file_for_what_is_wrong_with_the_cluster(
+    applier: Presets, server: FakeApiServer, reason: str, status: int
+) -> None:
+    refusal = {"reason": reason, "message": "create not allowed while custom resource definition is terminating"}
+    server.answers.append(web.json_response(refusal, status=status))
+    await applier.refresh()
+    assert applier.problems[0].endswith("is terminating; it is tried again")
 
 
 async def test_an_api_server_that_is_away_is_asked_again(applier: Presets, server: FakeApiServer) -> None:
