@@ -14,11 +14,14 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, load_der_public_key
 
+from byok_api.errors import Refusal
 from byok_api.fields import API_VERSION
 from byok_api.references import KeyArn, ObjectName
+from byok_client.cli.cluster import in_cluster
 from byok_sandbox.ca import pem_of
 from byok_sandbox.filling import FIRST
 from byok_sandbox.parts import SIGNER_ROLE
+from byok_service.kubernetes import BYOK_KEYS, Resource
 from tests.support.cluster_requests import until
 from tests.support.command_line import Ended
 from tests.support.live import Live, Team, allow, found, job, living, metadata, namespace_document
@@ -175,3 +178,15 @@ def test_a_job_that_requests_a_certificate_is_told_of_the_owners_account(team: T
 def test_an_owner_without_the_namespace_is_told_the_api_servers_no(owner: Owner) -> None:
     ended = owner.byokctl("get")
     assert (ended.status, "cannot list resource" in ended.err) == (1, True)
+
+
+@pytest.mark.parametrize("resource", [Resource("byok.dev", "v1alpha1", "gone"), Resource("gone.dev", "v1", "byokkeys")])
+def test_a_kind_without_its_crd_is_told_apart_from_a_missing_object(
+    owner: Owner, resource: Resource, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KUBECONFIG", owner.live.cluster.exports["KUBECONFIG"])
+    for ask in (lambda cluster: cluster.list(resource, None), lambda cluster: cluster.get(resource, owner.key)):
+        with pytest.raises(Refusal, match=f"the API server knows no {resource}"):
+            in_cluster(ask)
+    with pytest.raises(Refusal, match="there is no such object"):
+        in_cluster(lambda cluster: cluster.get(BYOK_KEYS, ObjectName(NAMESPACE, "none")))

@@ -137,6 +137,12 @@ def test_a_denial_is_told_in_the_api_servers_words(
     assert 'cannot list resource "byokkeys"' in ended.err
 
 
+def test_only_what_is_forbidden_is_left_out(cli: Cli, cluster: FakeApiServer) -> None:
+    cluster.answers.append(web.json_response({"reason": "BadRequest", "message": "limit is invalid"}, status=400))
+    ended = cli("get")
+    assert (ended.status, "ClusterRefused: limit is invalid" in ended.err) == (1, True)
+
+
 @pytest.mark.parametrize("output_format", ["text", "json"])
 def test_a_kind_that_may_not_be_listed_is_left_out_where_none_was_named(
     cli: Cli, cluster: FakeApiServer, output_format: str
