@@ -1,7 +1,7 @@
 """A signer and an operator of a test's own, in place of the operator that leads in a running cluster by default."""
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
 from byok_client import ClientSettings
@@ -48,18 +48,16 @@ def in_charge(
 @contextmanager
 def leading(cluster: Cluster, operator: Service, *signers: Service) -> Iterator[None]:
     """Run an operator in place of the default one, and the signers that it asks."""
-    cluster.operator.stop()
-    try:
+    with ExitStack() as ending:
+        ending.callback(cluster.operator.wait_until_ready)
         for signer in signers:
             signer.start()
-        for signer in signers:
-            signer.wait_until_ready()
+            ending.callback(signer.stop)
+        # Each operator releases the Lease as it ends, so that the next one need not wait until that runs out.
+        cluster.operator.stop()
+        ending.callback(cluster.operator.start)
         operator.start()
-        operator.wait_until_ready()
+        ending.callback(operator.stop)
+        for service in (*signers, operator):
+            service.wait_until_ready()
         yield
-    finally:
-        # Each releases the Lease, so that nobody waits until that runs out.
-        for service in (operator, *signers):
-            service.stop()
-        cluster.operator.start()
-        cluster.operator.wait_until_ready()
