@@ -2,7 +2,6 @@
 
 import base64
 import textwrap
-from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ from byok_api.signer.v1.signer_pb2 import (
 )
 from byok_client.cli.accounts import client_as
 from byok_client.cli.cluster_keys import key_named
-from byok_client.cli.new_files import NewFile, new_file
+from byok_client.cli.new_files import NewFile
 from byok_client.cli.output import Format, Line, Report, print_error
 from byok_client.cli.refusals import Refusal, exit_of, explain
 
@@ -59,13 +58,10 @@ def request(wanted: Wanted) -> Report:
         email_addresses=wanted.email_addresses,
         uris=wanted.uris,
     )
-    with ExitStack() as stack:
-        output = None
-        if wanted.output is not None:
-            output = stack.enter_context(new_file(wanted.output, overwrite=wanted.overwrite))
-        with client_as(wanted.service_account, name.namespace) as client:
-            made = client.create_certificate_request(asked)
-        return _delivered(str(name), made, output)
+    output = None if wanted.output is None else NewFile.at(wanted.output, overwrite=wanted.overwrite)
+    with client_as(wanted.service_account, name.namespace) as client:
+        made = client.create_certificate_request(asked)
+    return _delivered(str(name), made, output)
 
 
 def _delivered(key: str, made: CreateCertificateRequestResponse, output: NewFile | None) -> Report:

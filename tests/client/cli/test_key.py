@@ -224,9 +224,18 @@ def test_a_request_that_kms_has_signed_is_printed_where_the_file_fails(
     assert (ended.status, f"OutputUnwritable: {output} is there already" in ended.err) == (1, True)
     assert ended.out == "-----BEGIN CERTIFICATE REQUEST-----\ncGtjczEw\n-----END CERTIFICATE REQUEST-----\n"
     assert output.read_text() == "another's"
+    assert names_below(tmp_path) == ["a.csr", "token"]
     output.unlink()
     document = cli(*CSR, output, "-o", "json").document
     assert (document["error"]["reason"], document["request"]) == ("OutputUnwritable", ended.out)
+
+
+def test_a_request_whose_folder_has_gone_meanwhile_is_printed(cli: Cli, probe: FakeProbe, tmp_path: Path) -> None:
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    probe.request, probe.meanwhile = REQUEST, folder.rmdir
+    ended = cli(*CSR, folder / "a.csr")
+    assert (ended.status, "OutputUnwritable" in ended.err, "cGtjczEw" in ended.out) == (1, True, True)
 
 
 @pytest.mark.parametrize(
