@@ -123,7 +123,7 @@ class Reason(Enum):
     )
     KeyClaimedElsewhere = _row(
         StatusCode.FAILED_PRECONDITION,
-        "An older ByokKey in another namespace has the same public key.",
+        "An older ByokKey in another namespace names the same KMS key, by ARN or by its public key.",
         "Use that one, with allowedConsumers, or remove it.",
     )
     KeyOwnershipDenied = _row(

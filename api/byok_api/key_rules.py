@@ -185,8 +185,7 @@ def _algorithm_fits_certificate(facts: KeyFacts) -> Fault | None:
 def _is_claimed_once(facts: KeyFacts) -> Fault | None:
     if facts.older_claim is None or facts.rules.ownership is not None:
         return None
-    same = "public key" if facts.registered and facts.registered.chain else "KMS key"
-    return Reason.KeyClaimedElsewhere, f"has the same {same} as {facts.older_claim}, which claims it too"
+    return Reason.KeyClaimedElsewhere, f"names the same KMS key as {facts.older_claim}, which claims it too"
 
 
 CERTIFICATE_CHECKS: tuple[KeyCheck, ...] = (_certificate_is_registered, _certificate_is_suitable)

@@ -23,7 +23,7 @@ from byok_api.references import KeyArn, ObjectName
 from byok_api.signatures import PublicKey, algorithms_for, spki_sha256_of_der
 from byok_api.signer.v1 import signer_pb2 as pb
 from byok_signer.access import Decision, Right
-from byok_signer.asking import Asking, Question
+from byok_signer.asking import Asking, Question, check_release
 from byok_signer.authentication import Caller
 from byok_signer.authorization import CERTIFY, KEYS, authorize_key
 from byok_signer.breaker import Breaker
@@ -176,7 +176,7 @@ class Certifier:
             )
 
     def _check_still_standing(self, job: _Job) -> None:
-        """Refuse what was withdrawn while the intent was written."""
+        """Refuse what was withdrawn while the intent was written, or KMS was asked."""
         request, before = job.request, job.request.entry
         caller = self._ports.authenticator.recall(request.caller)
         decision = None if caller is None else self._ports.access.recall(caller, request.right)
@@ -200,6 +200,7 @@ class Certifier:
             self._check_still_standing(job)
             remaining = min(job.request.call.remaining, _TIMEOUT)
             answer = await self._asking.ask(job.question, demand.quota, remaining=remaining)
+            answer = check_release(answer, lambda: self._check_still_standing(job))
             made.append(job.unsigned.signed(answer.signature_der or answer.signature))
             return answer
 
