@@ -9,7 +9,6 @@ from pydantic import AwareDatetime, Field, StringConstraints
 from byok_api.algorithms import SigningAlgorithm
 from byok_api.fields import (
     API_VERSION,
-    UNIQUE,
     Duration,
     Effect,
     Identifier,
@@ -106,7 +105,6 @@ class AwsKey(Model):
         tuple[Annotated[str, StringConstraints(pattern=_REPLICA_PATTERN, max_length=200)], ...] | None,
         _ENFORCED,
         Field(max_length=8, description="ARNs of the key's multi-Region replicas, tried in this order."),
-        UNIQUE,
     ] = None
     assume_role: Annotated[AssumeRole | None, Field(description="Role to assume, for a key of another account.")] = None
     endpoint: Annotated[
@@ -162,11 +160,11 @@ class Certificate(Model):
 class AllowedConsumers(Model):
     """Namespaces, beside the key's own, whose recipes and callers may use the key."""
 
+    # A list of one owner, not a set: of a set, what another field manager added would outlive its owner's removal.
     namespaces: Annotated[
         tuple[Annotated[str, StringConstraints(pattern=f"^{NAMESPACE_PATTERN}$", max_length=63)], ...] | None,
         _ENFORCED,
         Field(max_length=256, description="Namespaces by name."),
-        UNIQUE,
     ] = None
     namespace_selector: Annotated[
         NamespaceSelector | None,

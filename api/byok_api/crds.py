@@ -182,7 +182,8 @@ class _Structural(GenerateJsonSchema):
         for info in model.model_fields.values():
             listed = written["properties"][info.alias]
             if listed.get("type") == "array":
-                listed.update(_list_type(info.annotation, unique=UNIQUE in info.metadata))
+                holds_models = listed["items"].get("type") != "string"
+                listed.update(_list_type(info.annotation if holds_models else None, unique=UNIQUE in info.metadata))
         return written
 
     def enum_schema(self, schema: core_schema.EnumSchema) -> JsonSchemaValue:
@@ -192,7 +193,7 @@ class _Structural(GenerateJsonSchema):
 def _list_type(annotation: object, *, unique: bool) -> dict[str, Any]:
     if unique:
         return {"x-kubernetes-list-type": "set"}
-    if nested_model(annotation) is Condition:
+    if annotation is not None and nested_model(annotation) is Condition:
         return {"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]}
     return {"x-kubernetes-list-type": "atomic"}
 

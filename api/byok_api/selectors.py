@@ -6,7 +6,7 @@ from typing import Annotated, ClassVar
 
 from pydantic import Field
 
-from byok_api.fields import UNIQUE, Effect, Mark, Model, Rule
+from byok_api.fields import Effect, Mark, Model, Rule
 from byok_api.metadata import LabelKey, LabelValue
 
 _ENFORCED = Mark(Effect.ENFORCED)
@@ -33,7 +33,6 @@ class SelectorExpression(Model):
         tuple[LabelValue, ...] | None,
         _ENFORCED,
         Field(max_length=32, description="Values for In and NotIn; none for Exists and DoesNotExist."),
-        UNIQUE,
     ] = None
 
     RULES: ClassVar[tuple[Rule, ...]] = (

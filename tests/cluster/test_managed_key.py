@@ -125,8 +125,5 @@ def test_what_somebody_changed_or_took_out_is_restored(managed: Managed, restore
     managed.live.until_ready(("SigningRecipe", RECIPE))
 
 
-@pytest.mark.xfail(
-    strict=True, reason="server-side apply adds to lists of type set, so that what somebody added to one stays"
-)
 def test_a_consumer_that_somebody_added_is_taken_out(restored: dict[str, Any]) -> None:
     assert restored["allowedConsumers"]["namespaces"] == [RECIPE.namespace]
