@@ -14,7 +14,7 @@ from byok_api.key_rules import Fault, KeyStanding, Problem
 from byok_api.objects import Unreadable
 from byok_api.references import ObjectName
 from byok_api.resolution import EffectiveRecipe, Find, ParentRefusal, Resolver
-from byok_api.signingrecipe import SigningRecipe
+from byok_api.signingrecipe import KmsMode, SigningRecipe
 
 
 @dataclass(frozen=True)
@@ -77,6 +77,8 @@ def _is_enabled(facts: RecipeFacts) -> Fault | None:
 
 
 def _names_a_key(facts: RecipeFacts) -> Fault | None:
+    if facts.recipe.key is None and facts.recipe.kms_mode is KmsMode.MANAGED:
+        return Reason.RecipeWithoutKey, "has kmsMode: managed, and this installation names no managed key"
     if facts.recipe.key is None:
         return Reason.RecipeWithoutKey, "names no key: it can be extended and cannot sign"
     return None

@@ -46,6 +46,12 @@ def test_a_recipe_that_is_being_deleted_signs_no_more() -> None:
     assert found.problem.message == "recipe media/photo is being deleted"
 
 
+def test_a_managed_recipe_without_a_managed_key_is_told_whom_it_lacks() -> None:
+    problem = standing(recipe(kmsMode="managed", keyRef=None)).problem
+    assert problem is not None
+    assert problem.message == "recipe media/photo has kmsMode: managed, and this installation names no managed key"
+
+
 RECIPE_CASES: dict[str, tuple[dict[str, Any], Reason]] = {
     "disabled": ({"c2pa": {"enabled": False}}, Reason.SigningDisabled),
     "without a key": ({"keyRef": None}, Reason.RecipeWithoutKey),

@@ -87,9 +87,14 @@ def _text(name: ObjectName, found: ProbeKeyResponse) -> list[Line]:
         found_out = ": ".join(part for part in (_outcome(result), result.reason, result.message) if part)
         lines.append(Line(f"  {check}: {found_out}", _STYLES[result.outcome]))
         lines += remedy_lines(result.message, _remedy(result), indent="    ")
-    statements = dict.fromkeys(r.missing_statement for r in _checks(found).values() if r.missing_statement)
-    if statements:
-        lines.append(Line("Add to the key policy's Statement:"))
-        # Line by line: statements are pasted, so their own line breaks must stay.
-        lines += [Line(line) for line in ",\n".join(statements).splitlines()]
+    missing = dict.fromkeys(r.missing_statement for r in _checks(found).values() if r.missing_statement)
+    of_role = [statement for statement in missing if '"sts:' in statement]
+    places = {
+        "Add to the key policy's Statement:": [statement for statement in missing if statement not in of_role],
+        "Add to the Statement of the role's trust policy:": of_role,
+    }
+    for heading, statements in places.items():
+        if statements:
+            # Line by line: statements are pasted, so their own line breaks must stay.
+            lines += [Line(heading), *(Line(line) for line in ",\n".join(statements).splitlines())]
     return lines

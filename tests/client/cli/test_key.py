@@ -175,6 +175,15 @@ REQUEST = CreateCertificateRequestResponse(
 )
 
 
+def test_a_statement_for_the_roles_trust_policy_is_not_for_the_keys(cli: Cli, probe: FakeProbe) -> None:
+    trust = json.dumps({"Effect": "Allow", "Action": "sts:AssumeRole"}, indent=2)
+    refused = ProbeResult(outcome=ProbeResult.FAILED, reason="KeyAccessDenied", message="no", missing_statement=trust)
+    probe.answer = ProbeKeyResponse(get_public_key=refused, sign=DENIED, certificate=PASSED)
+    printed = cli("key", "probe", "media/studio").out
+    keys, _, roles = printed.partition("Add to the Statement of the role's trust policy:")
+    assert ("kms:Sign" in keys, "sts:AssumeRole" in roles, "kms:Sign" in roles) == (True, True, False)
+
+
 def test_a_certificate_request_is_printed_as_pem(cli: Cli, probe: FakeProbe) -> None:
     probe.request = REQUEST
     subject = "CN=Studio\\, Berlin,O=Example GmbH,C=DE"
