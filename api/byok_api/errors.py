@@ -26,8 +26,7 @@ class ReasonFacts:
     remedy: str
 
 
-def _row(status: StatusCode, cause: str, remedy: str) -> ReasonFacts:
-    return ReasonFacts(status, cause, remedy)
+_row = ReasonFacts
 
 
 class Reason(Enum):

@@ -111,11 +111,7 @@ async def running(settings: Settings, stopping: asyncio.Event) -> AsyncIterator[
                 stopping=stopping,
             )
         )
-        replicas = Replicas(settings.replicas, host=settings.replicas_service)
-        await replicas.start()
-        stack.push_async_callback(replicas.close)
-        quotas = Quotas(per_second=settings.quota_per_second, replicas=replicas, clock=time.monotonic)
-        metrics.observe_quotas(quotas)
+        quotas = await _start_quotas(settings, metrics, stack)
         ports = Ports(
             catalogue=source.catalogue,
             catalogue_confirmed_at=source.confirmed_at,
@@ -151,6 +147,15 @@ async def _until_ready(source: Source, watching: "asyncio.Task[None]") -> None:
 
 def _now() -> datetime:
     return datetime.now(UTC)
+
+
+async def _start_quotas(settings: Settings, metrics: Metrics, stack: contextlib.AsyncExitStack) -> Quotas:
+    replicas = Replicas(settings.replicas, host=settings.replicas_service)
+    await replicas.start()
+    stack.push_async_callback(replicas.close)
+    quotas = Quotas(per_second=settings.quota_per_second, replicas=replicas, clock=time.monotonic)
+    metrics.observe_quotas(quotas)
+    return quotas
 
 
 async def _start_checkpoints(
