@@ -107,7 +107,7 @@ async def running(settings: Settings, stopping: asyncio.Event) -> AsyncIterator[
                 settings,
                 rules,
                 metrics,
-                _counting(metrics, logging.DEBUG if settings.kubernetes else logging.INFO),
+                _counting(metrics, often=settings.kubernetes is not None),
                 stopping=stopping,
             )
         )
@@ -184,7 +184,7 @@ def _rules(settings: Settings, checkpoint_key: ReservedKey | None) -> Rules:
     return Rules(**{field.name: getattr(shared, field.name) for field in fields(shared)}, checkpoint_key=checkpoint_key)
 
 
-def _counting(metrics: Metrics, level: int) -> Callable[[Catalogue], None]:
+def _counting(metrics: Metrics, *, often: bool) -> Callable[[Catalogue], None]:
     def changed(catalogue: Catalogue) -> None:
         objects: Counter[tuple[str, str]] = Counter()
         for kind, entries in (("ByokKey", catalogue.keys), ("SigningRecipe", catalogue.recipes)):
@@ -196,8 +196,11 @@ def _counting(metrics: Metrics, level: int) -> Callable[[Catalogue], None]:
             if isinstance(entry, KeyEntry) and entry.chain is not None
         }
         metrics.catalogue_changed(objects, not_after)
-        # Of a cluster there may be ten of these a second.
-        _LOG.log(level, "manifests read", extra={kind: n for (kind, state), n in objects.items() if state == _READY})
+        ready = {kind: n for (kind, state), n in objects.items() if state == _READY}
+        if often:
+            _LOG.debug("cluster read", extra=ready)
+        else:
+            _LOG.info("manifests read", extra=ready)
 
     return changed
 

@@ -5,6 +5,7 @@ import gc
 import itertools
 import logging
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,17 @@ def test_kopf_leaves_objects_alone_and_comes_back_soon() -> None:
     assert len(backoffs) == 1000
     assert max(backoffs) <= 2
     assert max(chosen.queueing.error_delays) <= 2
+
+
+# kopf leaves the session of credentials that were refused to the collector, which warns of it.
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+
+
+@pytest.fixture(autouse=True)
+def _collected() -> Iterator[None]:
+    """Leave none of that to other tests."""
+    yield
+    gc.collect()
 
 
 @pytest.fixture
@@ -61,8 +73,6 @@ async def test_kopf_ends_within_ten_seconds_even_while_it_cannot_reach_the_api_s
     assert time.monotonic() - began < 10  # kopf itself waits five seconds for what its tasks began
 
 
-# kopf leaves the session of credentials that were refused to the collector, which warns of it.
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 async def test_kopf_comes_back_with_a_token_that_was_renewed_after_the_old_one_had_expired(tmp_path: Path) -> None:
     token = tmp_path / "token"
     token.write_text("expired")
@@ -76,7 +86,6 @@ async def test_kopf_comes_back_with_a_token_that_was_renewed_after_the_old_one_h
         token.write_text(TOKEN)
         await until(lambda: not server.answers, 20)
         await thread.stop()
-    gc.collect()
 
 
 _LISTED = {"singularName": "", "namespaced": True, "verbs": ["list", "watch"]}

@@ -119,7 +119,7 @@ async def test_ten_thousand_junk_tokens_cost_the_api_server_nothing_and_good_cal
         assert (await world.authenticate(world.token())).username == JOB.username
         await asyncio.sleep(0)
     await asyncio.gather(*floods)
-    assert calls >= 5
+    assert calls >= 1
     # Of the good ones alone, which are asked about again as time goes by.
     assert calls < world.cluster.asked[TOKEN_REVIEW] <= calls + 10
     assert world.cluster.asked["jwks"] <= 5  # one in ten seconds
