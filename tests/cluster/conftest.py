@@ -41,8 +41,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if _HERE in item.path.parents:
             item.add_marker(pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"))
-    # Last of all: after kinds have come back, kopf takes a minute or two until it hears of new objects as soon as before,
-    # which the tests that share the cluster count on.
+    # Last of all: after kinds have come back, kopf takes a minute or two until it hears of new objects as soon as
+    # before, which the tests that share the cluster count on.
     items.sort(key=lambda item: item.nodeid.endswith(_KINDS_GO))
 
 
