@@ -17,9 +17,9 @@ import kopf
 from kubernetes.aio.client import Configuration
 from kubernetes.aio.config import load_incluster_config, load_kube_config
 
-from byok_operator.settings import IN_CLUSTER
 from byok_operator.store import Kind
 from byok_service.kubernetes import BYOK_KEYS, NAMESPACES, SIGNING_RECIPES, JsonObject, Resource
+from byok_service.setting_types import IN_CLUSTER
 
 _LOG = logging.getLogger(__name__)
 _RESTART_SECONDS = 2.0

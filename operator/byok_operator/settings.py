@@ -1,12 +1,13 @@
 """The operator's settings: one table; flags, environment and file are read by `byok_service.settings`."""
 
-from pathlib import Path
 from typing import Annotated, Self
 
-from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from byok_service.installation import InstallationSettings
 from byok_service.setting_types import (
+    IN_CLUSTER,
+    Cluster,
     File,
     Folder,
     Host,
@@ -19,14 +20,6 @@ from byok_service.setting_types import (
 )
 from byok_service.settings import Program
 
-IN_CLUSTER = "in-cluster"
-
-
-def _source(value: str) -> str:
-    if value != IN_CLUSTER and not Path(value).is_file():
-        refuse(f"'{IN_CLUSTER}' or a kubeconfig file that exists")
-    return value
-
 
 def _addresses(value: object) -> object:
     return tuple(part.strip() for part in value.split(",")) if isinstance(value, str) else value
@@ -36,7 +29,7 @@ class Settings(InstallationSettings):
     """Everything that an installation can choose about its operator, checked."""
 
     kubernetes: Annotated[
-        Annotated[str, AfterValidator(_source)],
+        Cluster,
         Setting("in-cluster|KUBECONFIG", "How the API server is reached: as the pod's ServiceAccount, or by a file."),
     ] = IN_CLUSTER
     namespace: Annotated[

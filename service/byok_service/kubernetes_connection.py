@@ -28,11 +28,9 @@ from byok_service.kubernetes_errors import (
     error_of,
 )
 from byok_service.kubernetes_resources import Request
+from byok_service.setting_types import IN_CLUSTER
 
 _LOG = logging.getLogger(__name__)
-IN_CLUSTER = "in-cluster"
-"""The source of a pod: its ServiceAccount's token and the CA certificate beside it."""
-
 _REFRESH_SECONDS = 60.0
 """A token is read again after this time: the kubelet renews a projected one when 80 % of its life are over."""
 _RETRY_SECONDS = 5.0
