@@ -29,6 +29,7 @@ from byok_signer.authorization import CERTIFY, KEYS, authorize_key
 from byok_signer.breaker import Breaker
 from byok_signer.csr import Unsigned
 from byok_signer.entries import KeyEntry, Pin, ReservedKey
+from byok_signer.freshness import check_heard, too_old
 from byok_signer.kms.errors import KmsError
 from byok_signer.kms.messages import payload_of_message
 from byok_signer.kms.port import PublicKeyAnswer, SignAnswer
@@ -43,8 +44,6 @@ _TIMEOUT = 5.0
 """Seconds for one call of KMS."""
 _LONGEST = 6.0
 """Seconds: a little more than a call of KMS and its record take."""
-_STALE_RETRY_AFTER = 5.0
-_ASK_AGAIN_AFTER = 0.1
 
 
 @dataclass(frozen=True)
@@ -160,20 +159,12 @@ class Certifier:
 
     def _check_standing(self, request: _Request, entry: KeyEntry) -> None:
         """Refuse for a spec that may not sign, its certificate left aside, and on what was heard too long ago."""
-        name, problem = entry.name, entry.acceptance_problem
+        problem = entry.acceptance_problem
         if entry.standing.deactivated and entry.standing.problem is not None:
             raise entry.standing.problem.refusal()
         if problem is not None:
             raise problem.refusal()
-        confirmed_at = min(self._ports.catalogue_confirmed_at(), request.caller.confirmed_at, request.decision.at)
-        age, limit = self._ports.clock() - confirmed_at, _stale_after(entry)
-        if age > limit:
-            raise Refusal(
-                Reason.CatalogueStale,
-                f"key {name}: what the API server says of key and caller was last heard {age:.0f} s ago, and counts "
-                f"for {limit:.0f} s (spec.verification.staleAfter)",
-                retry_after=_STALE_RETRY_AFTER,
-            )
+        check_heard(self._ports, request.caller, request.decision, key=entry.name, limit=_stale_after(entry))
 
     def _check_still_standing(self, job: _Job) -> None:
         """Refuse what was withdrawn while the intent was written, or KMS was asked."""
@@ -181,11 +172,7 @@ class Certifier:
         caller = self._ports.authenticator.recall(request.caller)
         decision = None if caller is None else self._ports.access.recall(caller, request.right)
         if caller is None or decision is None:
-            raise Refusal(
-                Reason.ClusterUnavailable,
-                "the call waited so long that the API server must be asked about its caller again; call again",
-                retry_after=_ASK_AGAIN_AFTER,
-            )
+            too_old()
         entry = authorize_key(self._ports.catalogue(), caller, request.right, decision)
         self._check_standing(replace(request, caller=caller, decision=decision), entry)
         if entry.handle != before.handle:

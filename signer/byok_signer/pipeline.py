@@ -9,7 +9,6 @@ import hashlib
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
-from typing import NoReturn
 
 from byok_api.byokkey import BareDigests
 from byok_api.errors import Reason, Refusal
@@ -18,6 +17,7 @@ from byok_signer.authentication import Caller
 from byok_signer.authorization import authorize, right_to_sign
 from byok_signer.bindings import KeyBindings
 from byok_signer.entries import Catalogue, SigningEntry
+from byok_signer.freshness import check_heard, too_old
 from byok_signer.guard import CheckedClaim, check_claim, check_digest
 from byok_signer.health import HealthBoard
 from byok_signer.kms.messages import Payload, payload_of_digest, payload_of_message
@@ -26,10 +26,6 @@ from byok_signer.ports import Ports
 from byok_signer.recording import RefusalTrail, SubjectFields, subject_of_admission
 from byok_signer.signing import Signing
 from byok_signer.work import Admission, Call, Identity, Signed, Work
-
-_STALE_RETRY_AFTER = 5.0
-_ASK_AGAIN_AFTER = 0.1
-"""Seconds."""
 
 _Checked = tuple[CheckedClaim | None, Payload]
 """What is to be signed; no claim for a bare digest."""
@@ -76,20 +72,8 @@ class Pipeline:
             raise AssertionError("nobody signs under all recipes")
         catalogue = self._ports.catalogue()
         entry = authorize(catalogue, caller, right.name, version, allowed=decision.allowed)
-        self._check_confirmed(entry, caller, decision)
+        check_heard(self._ports, caller, decision, key=entry.key.name, limit=entry.pin.stale_after)
         return entry, catalogue
-
-    def _check_confirmed(self, entry: SigningEntry, caller: Caller, decision: Decision) -> None:
-        confirmed_at = min(self._ports.catalogue_confirmed_at(), caller.confirmed_at, decision.at)
-        age, limit = self._ports.clock() - confirmed_at, entry.pin.stale_after
-        if age > limit:
-            raise Refusal(
-                Reason.CatalogueStale,
-                f"key {entry.key.name}: what the API server says of key, recipe and caller was last heard {age:.0f} s "
-                f"ago, and counts for {limit:.0f} s (spec.verification.staleAfter)",
-                retry_after=_STALE_RETRY_AFTER,
-                metadata={"key": str(entry.key.name)},
-            )
 
     async def check_usable(self, admission: Admission) -> SigningEntry:
         """Return the recipe if it could sign right now, as far as that can be told without KMS."""
@@ -160,10 +144,10 @@ class Pipeline:
             caller = await self._ports.authenticator.authenticate(admission.call.token)
             await self._ports.access.check(caller, admission.right)
             present = self._present(replace(admission, caller=caller), expected_hash)
-        return present or _too_old()
+        return present or too_old()
 
     def _standing(self, work: Work) -> SigningEntry:
-        present = self._present(work.admission, work.expected_hash) or _too_old()
+        present = self._present(work.admission, work.expected_hash) or too_old()
         return present.entry
 
     def _present(self, admission: Admission, expected_hash: str) -> Admission | None:
@@ -179,7 +163,7 @@ class Pipeline:
             admission = replace(admission, caller=caller, decision=decision, catalogue=catalogue, entry=entry)
         else:
             # Nothing has changed but the time.
-            self._check_confirmed(entry, caller, decision)
+            check_heard(self._ports, caller, decision, key=entry.key.name, limit=entry.pin.stale_after)
         if expected_hash != entry.recipe.hash:
             raise Refusal(
                 Reason.RecipeChanged,
@@ -189,14 +173,6 @@ class Pipeline:
             )
         entry.key.check_valid_at(ports.now())
         return admission
-
-
-def _too_old() -> NoReturn:
-    raise Refusal(
-        Reason.ClusterUnavailable,
-        "the call waited so long that the API server must be asked about its caller again; call again",
-        retry_after=_ASK_AGAIN_AFTER,
-    )
 
 
 def _identity(admission: Admission, handle: KeyHandle, payload: Payload, *, guarded: bool) -> Identity:
