@@ -3,7 +3,6 @@
 import threading
 import time
 from collections.abc import Callable, Mapping
-from concurrent.futures import Future, wait
 from types import TracebackType
 from typing import Self, TypeVar, Unpack
 
@@ -31,10 +30,10 @@ from byok_client.settings import ClientSettings, TokenFile
 from byok_client.signing import Job, SigningResult, SignOptions, sign_asset
 from byok_client.switch import CalledOff, Switch
 from byok_client.verification import TrustAnchors, VerificationResult, verify_asset
+from byok_client.worker import in_worker
 
 _Request = TypeVar("_Request")
 _Response = TypeVar("_Response")
-_T = TypeVar("_T")
 _Method = Callable[["_Connection"], "grpc.UnaryUnaryMultiCallable[_Request, _Response]"]
 
 
@@ -181,7 +180,7 @@ class SignerClient:
         settings = self._settings
         job = Job(source, recipe, metadata or {}, settings.metadata, output, settings.verifier_url, options)
         switch = Switch()
-        return _in_worker(lambda: sign_asset(job, self._remote, self._memory, switch), switch)
+        return in_worker(lambda: sign_asset(job, self._remote, self._memory, switch), switch)
 
     def verify(self, source: PathOrStream, *, trust_anchors: TrustAnchors | None = None) -> VerificationResult:
         """Read the manifest of a file or binary stream and judge it; needs no signer."""
@@ -221,26 +220,3 @@ def checked_reference(reference: str) -> str:
         return str(RecipeReference.parse(reference))
     except ValueError as error:
         raise Refusal(Reason.InvalidRequest, f"recipe {error}") from error
-
-
-def _in_worker(work: Callable[[], _T], switch: Switch) -> _T:
-    # Signals reach the main thread only, and the native library would swallow them there.
-    future: Future[_T] = Future()
-
-    def run() -> None:
-        try:
-            future.set_result(work())
-        except BaseException as error:  # noqa: BLE001 - raised again in the caller's thread
-            future.set_exception(error)
-
-    thread = threading.Thread(target=run, name="byok-sign")
-    try:
-        thread.start()
-        return future.result()
-    except BaseException:
-        switch.call_off()
-        raise
-    finally:
-        if thread.ident is not None:
-            # Not for the thread: an interrupt may come when it has begun and `start` has not seen that yet.
-            wait([future])

@@ -111,6 +111,7 @@ def alarm() -> Iterator[None]:
     signal.signal(signal.SIGALRM, before)
 
 
+@pytest.mark.timeout(method="thread")  # the usual method needs SIGALRM too
 @pytest.mark.usefixtures("alarm")
 @pytest.mark.parametrize("seed", range(4))
 def test_ctrl_c_at_any_moment_leaves_the_old_file_or_the_whole_new_one(
