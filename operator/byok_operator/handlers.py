@@ -3,10 +3,14 @@
 kopf runs on a thread and an event loop of its own, so that the work of reconciling never delays it and what it does to
 its loop when it ends (it cancels every task there) is its own affair. When it ends it is started again: the store has
 lists of its own, so nothing that kopf misses is lost for longer than a minute.
+
+It ends when the API server no longer knows a kind, and starts when it tells of all: kopf's own watch of CRDs is off.
+It asks what is served as soon as a CRD is established, which is too soon now and then, and does not ask again.
 """
 
 import asyncio
 import itertools
+import json
 import logging
 import random
 import threading
@@ -18,7 +22,15 @@ from kubernetes.aio.client import Configuration
 from kubernetes.aio.config import load_incluster_config, load_kube_config
 
 from byok_operator.store import Kind
-from byok_service.kubernetes import BYOK_KEYS, NAMESPACES, SIGNING_RECIPES, JsonObject, Resource
+from byok_service.kubernetes import (
+    BYOK_KEYS,
+    NAMESPACES,
+    SIGNING_RECIPES,
+    JsonObject,
+    KubernetesApi,
+    KubernetesError,
+    Resource,
+)
 from byok_service.setting_types import IN_CLUSTER
 
 _LOG = logging.getLogger(__name__)
@@ -67,6 +79,7 @@ class KopfThread:
         self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
         while not self._stopping.is_set():
             try:
+                await self._until_served(self._stop)
                 await kopf.operator(
                     registry=registry(self._source, self._hear),
                     settings=settings(),
@@ -80,6 +93,24 @@ class KopfThread:
                 await _wait(self._stop, _RESTART_SECONDS * (0.5 + random.random() / 2))  # noqa: S311 - jitter
         # aiohttp closes TLS connections a moment after it was told to (aiohttp, "Graceful Shutdown").
         await asyncio.sleep(_CLOSING_SECONDS)
+
+    async def _until_served(self, stop: asyncio.Event) -> None:
+        api = await KubernetesApi.connect(self._source)
+        try:
+            while not stop.is_set() and not await _are_served(api):
+                await _wait(stop, _RESTART_SECONDS * (0.5 + random.random() / 2))  # noqa: S311 - jitter
+        finally:
+            await api.close()
+
+
+async def _are_served(api: KubernetesApi) -> bool:
+    """Ask as kopf does, by discovery, which may lag behind what is served (Kubernetes, "API Discovery")."""
+    try:
+        found = json.loads(await api.get_raw(f"/apis/{BYOK_KEYS.api_version}"))
+        return {BYOK_KEYS.plural, SIGNING_RECIPES.plural} <= {resource["name"] for resource in found["resources"]}
+    except (KubernetesError, ValueError, LookupError, TypeError):
+        # What stands in the way, the lists tell.
+        return False
 
 
 def quieten() -> None:
@@ -135,6 +166,7 @@ def settings() -> kopf.OperatorSettings:
     chosen = kopf.OperatorSettings()
     chosen.peering.standalone = True
     chosen.posting.enabled = False
+    chosen.scanning.disabled = True
     chosen.process.ultimate_exiting_timeout = None
     chosen.execution.default_backoff = _RESTART_SECONDS
     chosen.networking.error_backoffs = _ForEver()

@@ -21,7 +21,6 @@ from tests.testenv.processes import Processes
 from tests.testenv.system import Cluster, running_cluster
 
 _HERE = Path(__file__).parent
-_KINDS_GO = "test_faults.py::test_kinds_that_are_deleted_and_applied_again_are_reconciled_again"
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
@@ -41,9 +40,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if _HERE in item.path.parents:
             item.add_marker(pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"))
-    # Last of all: after kinds have come back, kopf takes a minute or two until it hears of new objects as soon as
-    # before, which the tests that share the cluster count on.
-    items.sort(key=lambda item: item.nodeid.endswith(_KINDS_GO))
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -73,10 +73,44 @@ async def test_kopf_ends_within_ten_seconds_even_while_it_cannot_reach_the_api_s
     assert time.monotonic() - began < 10  # kopf itself waits five seconds for what its tasks began
 
 
+_LISTED = {"singularName": "", "namespaced": True, "verbs": ["list", "watch"]}
+_GROUP_VERSION = {"groupVersion": "byok.dev/v1alpha1", "version": "v1alpha1"}
+_OURS = "/apis/byok.dev/v1alpha1"
+_DISCOVERY: dict[str, dict[str, Any]] = {
+    "/version": {},
+    "/api": {"versions": ["v1"]},
+    "/apis": {"groups": [{"name": "byok.dev", "preferredVersion": _GROUP_VERSION, "versions": [_GROUP_VERSION]}]},
+    "/api/v1": {"resources": [{"name": "namespaces", "kind": "Namespace"} | _LISTED]},
+    _OURS: {
+        "resources": [
+            {"name": "byokkeys", "kind": "ByokKey"} | _LISTED,
+            {"name": "signingrecipes", "kind": "SigningRecipe"} | _LISTED,
+        ]
+    },
+}
+
+
+class DiscoveryOnly(FakeApiServer):
+    """Still tells of kinds that it does not serve any more, as an API server does for a moment."""
+
+    async def _handle(self, request: web.Request) -> web.StreamResponse:
+        self.requests.append((request.method, request.path_qs))
+        found = _DISCOVERY.get(request.path)
+        gone = {"kind": "Status", "status": "Failure", "code": 404, "reason": "NotFound", "message": "no such resource"}
+        return web.json_response(gone, status=404) if found is None else web.json_response(found)
+
+
+class OpenDiscovery(FakeApiServer):
+    """Tells of our kinds without a token, and of nothing else."""
+
+    async def _handle(self, request: web.Request) -> web.StreamResponse:
+        return web.json_response(_DISCOVERY[_OURS]) if request.path == _OURS else await super()._handle(request)
+
+
 async def test_kopf_comes_back_with_a_token_that_was_renewed_after_the_old_one_had_expired(tmp_path: Path) -> None:
     token = tmp_path / "token"
     token.write_text("expired")
-    async with FakeApiServer() as server:
+    async with OpenDiscovery() as server:
         thread = KopfThread(server.kubeconfig(tmp_path, tokenFile=str(token)), lambda *_: None)
         # Given to the first request that is let in.
         server.answers = [web.json_response({"versions": []})]
@@ -88,24 +122,20 @@ async def test_kopf_comes_back_with_a_token_that_was_renewed_after_the_old_one_h
         await thread.stop()
 
 
-_LISTED = {"singularName": "", "namespaced": True, "verbs": ["list", "watch"]}
-_GROUP_VERSION = {"groupVersion": "byok.dev/v1alpha1", "version": "v1alpha1"}
-_DISCOVERY: dict[str, dict[str, Any]] = {
-    "/version": {},
-    "/api": {"versions": ["v1"]},
-    "/apis": {"groups": [{"name": "byok.dev", "preferredVersion": _GROUP_VERSION, "versions": [_GROUP_VERSION]}]},
-    "/api/v1": {"resources": [{"name": "namespaces", "kind": "Namespace"} | _LISTED]},
-    "/apis/byok.dev/v1alpha1": {"resources": [{"name": "byokkeys", "kind": "ByokKey"} | _LISTED]},
-}
-
-
-class DeletedCrds(FakeApiServer):
-    """Still tells of kinds that it does not serve any more, as an API server does for a moment."""
-
-    async def _handle(self, request: web.Request) -> web.StreamResponse:
-        found = _DISCOVERY.get(request.path)
-        gone = {"kind": "Status", "status": "Failure", "code": 404, "reason": "NotFound", "message": "no such resource"}
-        return web.json_response(gone, status=404) if found is None else web.json_response(found)
+@pytest.mark.parametrize("served", [{}, {"resources": _DISCOVERY[_OURS]["resources"][:1]}])
+async def test_kopf_waits_until_both_kinds_are_served(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, served: dict[str, Any]
+) -> None:
+    complete = _DISCOVERY[_OURS]
+    monkeypatch.setitem(_DISCOVERY, _OURS, served)
+    async with DiscoveryOnly() as server:
+        thread = KopfThread(server.kubeconfig(tmp_path), lambda *_: None)
+        thread.start()
+        await until(lambda: len(server.requests) >= 2, 20)
+        assert {path for _, path in server.requests} == {_OURS}
+        monkeypatch.setitem(_DISCOVERY, _OURS, complete)
+        await until(lambda: ("GET", "/api/v1") in server.requests, 20)
+        await thread.stop()
 
 
 # As above.
@@ -113,7 +143,7 @@ class DeletedCrds(FakeApiServer):
 async def test_the_end_of_kopf_with_the_crds_is_told_once_and_without_traceback(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async with DeletedCrds() as server:
+    async with DiscoveryOnly() as server:
         thread = KopfThread(server.kubeconfig(tmp_path), lambda *_: None)
         thread.start()
         await until(lambda: "watching ended and begins again" in caplog.messages, 20)
