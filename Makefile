@@ -11,12 +11,15 @@ PARTS  := cli client operator sandbox signer
 demo: $(READY)
 	@$(BIN)/byokctl sandbox --demo
 
+# In several processes, one of them for the tests on a real control plane.
+PYTEST := $(BIN)/python -m pytest --quiet --numprocesses auto --maxprocesses 4 --dist loadgroup
+
 test: lint
-	@$(BIN)/python -m pytest --quiet
+	@$(PYTEST)
 
 # Without the tests on a real control plane, which is built once from Go modules: about ten minutes, then it is cached.
 test-fast: lint
-	@$(BIN)/python -m pytest --quiet --ignore=tests/cluster
+	@$(PYTEST) --ignore=tests/cluster
 
 # A real control plane, emulated KMS, signer and operator on this machine, until Ctrl-C.
 cluster: $(READY)

@@ -56,11 +56,21 @@ HARMLESS = [
 ]
 
 
-def session(folder: Path, *bodies: str) -> tuple[int, str]:
+def session(folder: Path, *bodies: str, options: tuple[str, ...] = ()) -> tuple[int, str]:
     """Run tests with these bodies in a session of their own."""
     tests = (f"def test_{number}(tmp_path):\n    {body}\n" for number, body in enumerate(bodies))
     (folder / "test_written.py").write_text(IMPORTS + "\n".join(tests))
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "tests.support.secret_scan", "-p", "no:cacheprovider"]
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        *options,
+        "-p",
+        "tests.support.secret_scan",
+        "-p",
+        "no:cacheprovider",
+    ]
     command += ["-c", "/dev/null", "--rootdir", str(folder), f"--basetemp={folder}/temporary", str(folder)]
     ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     shutil.rmtree(folder / "temporary")  # or this session finds the secrets too
@@ -75,6 +85,12 @@ def test_each_leak_fails_the_session_that_names_its_test_and_logger(tmp_path: Pa
         assert f"test_written.py::test_{number}: {said}" in output, output
     for number in range(len(LEAKS), len(LEAKS) + len(HARMLESS)):
         assert f"test_{number}:" not in output
+
+
+def test_what_another_process_of_the_session_finds_fails_it(tmp_path: Path) -> None:
+    status, output = session(tmp_path, "LOG.info(TOKEN())", options=("--numprocesses", "1"))
+    assert status == 1, output
+    assert "test_written.py::test_0: a token in logger byok_signer.edge" in output
 
 
 def test_a_session_without_leaks_passes(tmp_path: Path) -> None:

@@ -175,16 +175,26 @@ def pytest_runtest_teardown(item: pytest.Item) -> Generator[None, object, object
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
     """Look at what a test, and the processes that share its standard error, wrote there."""
+    if hasattr(report, "node"):
+        return  # another process ran it, and looked (pytest-xdist)
     for name, content in report.sections:
         if "stderr" in name:
             SCAN.saw("standard error", content)
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    """Fail the session if a secret was seen."""
+    """Fail the session if a secret was seen; one of several processes tells the one that started it."""
     _UNDO.close()
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["findings"] = sorted(SCAN.findings)
     if SCAN.findings:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:  # noqa: ANN401 - pytest-xdist has no types for it
+    """Take over what another process has seen; one that crashed has failed the session already."""
+    SCAN.findings.update(getattr(node, "workeroutput", {}).get("findings", ()))
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:  # noqa: ANN401 - pytest keeps its type to itself
