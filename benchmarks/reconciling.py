@@ -153,14 +153,14 @@ def _costs(cluster: Cluster, operator: Service, count: int, say: Any) -> Costs: 
     say("starting the operator")
     written, began = _status_writes(cluster), time.monotonic()
     operator.start()
-    _until(lambda: _ready(operator) == 2 * count, operator)
+    operator.daemon.wait_until(lambda: _ready(operator) == 2 * count, _PATIENCE, interval=_LOOK)
     cold, cpu = time.monotonic() - began, cpu_seconds(operator.daemon.pid)
     writes = _status_writes(cluster) - written
     say(f"all Ready after {cold:.1f} s; starting it again")
     operator.stop()
     written = _status_writes(cluster)
     operator.start()
-    _until(lambda: _is_at_rest(operator, 2 * count), operator)
+    operator.daemon.wait_until(lambda: _is_at_rest(operator, 2 * count), _PATIENCE, interval=_LOOK)
     time.sleep(_QUIET)
     writes_on_restart = _status_writes(cluster) - written
     peak = peak_mebibytes(operator.daemon.pid)
@@ -168,7 +168,7 @@ def _costs(cluster: Cluster, operator: Service, count: int, say: Any) -> Costs: 
     say("writing as many statuses with nothing else to do")
     bare = asyncio.run(_bare_writes(cluster))
     operator.start()
-    _until(lambda: _is_at_rest(operator, 2 * count), operator)
+    operator.daemon.wait_until(lambda: _is_at_rest(operator, 2 * count), _PATIENCE, interval=_LOOK)
     return Costs(cold, bare, writes, writes_on_restart, peak, kopf, cpu)
 
 
@@ -179,7 +179,7 @@ def _kopf_alone(cluster: Cluster, objects: int) -> float:
     command = [sys.executable, "-m", _KOPF_ALONE, str(kubeconfig), str(objects)]
     daemon = cluster.deployment.processes.start("kopf", command, log, {})
     try:
-        daemon.wait_until(lambda: b"all seen" in log.read_bytes(), _PATIENCE)
+        daemon.wait_until(lambda: b"all seen" in log.read_bytes(), _PATIENCE, interval=_LOOK)
         return peak_mebibytes(daemon.pid)
     finally:
         daemon.stop()
@@ -248,14 +248,6 @@ def _is_at_rest(operator: Service, objects: int) -> bool:
     metrics = _metrics(operator)
     seen = _value(metrics, r"byok_operator_reconcile_seconds_count\{[^}]*\}")
     return seen >= objects and _value(metrics, "byok_operator_queue_depth") == 0
-
-
-def _until(condition: Any, operator: Service) -> None:  # noqa: ANN401 - a function without arguments
-    deadline = time.monotonic() + _PATIENCE
-    while not condition():
-        if time.monotonic() > deadline:
-            raise TimeoutError(f"not within {_PATIENCE:.0f} s; see {operator.log}")
-        time.sleep(_LOOK)
 
 
 def _section(count: int, costs: Costs, latencies: Latencies, questions: Questions) -> Section:

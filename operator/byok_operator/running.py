@@ -11,7 +11,8 @@ from byok_api.objects import Identity
 from byok_api.references import ObjectName
 from byok_operator.apply import StatusWriter
 from byok_operator.events import EventWriter
-from byok_operator.handlers import Hear, KopfThread
+from byok_operator.handlers import KopfThread
+from byok_operator.inbox import Inbox
 from byok_operator.keys import Keys, Signers
 from byok_operator.lease import Elector, LeadershipLostError, identity_of_process
 from byok_operator.lists import Lists
@@ -21,8 +22,8 @@ from byok_operator.presets import Presets
 from byok_operator.queue import Retries, WorkQueue
 from byok_operator.reconcile import Desk, Reconciler
 from byok_operator.settings import Settings
-from byok_operator.store import Kind, Store
-from byok_service.kubernetes import JsonObject, KubernetesApi
+from byok_operator.store import Store
+from byok_service.kubernetes import KubernetesApi
 
 _LOG = logging.getLogger(__name__)
 _FLUSH_SECONDS = 2.0
@@ -67,7 +68,7 @@ class Operator:
     async def run(self, signers: Signers) -> None:
         """Fill the store, wait for the lead, and reconcile; LeadershipLostError once the lead is lost."""
         keys = Keys(self._inventory, signers, wake=self._queue.add_all, means=self._means, metrics=self.metrics)
-        kopf = KopfThread(self._settings.kubernetes, self._hear_on(asyncio.get_running_loop()))
+        kopf = KopfThread(self._settings.kubernetes, Inbox(self._store.changed).hear)
         try:
             await self._lists.fill()
             self.filled.set()
@@ -119,9 +120,3 @@ class Operator:
         ):
             tasks.create_task(work)
         await self._elector.hold()
-
-    def _hear_on(self, loop: asyncio.AbstractEventLoop) -> Hear:
-        def hear(kind: Kind, event: str | None, document: JsonObject) -> None:
-            loop.call_soon_threadsafe(self._store.changed, kind, event, document)
-
-        return hear

@@ -75,13 +75,14 @@ class Store:
 
     def changed(self, kind: Kind, event: str | None, document: JsonObject) -> None:
         """Take an event of a watch: ADDED, MODIFIED, DELETED, or None for an object that a watch began with."""
-        identity, seen = _identity(kind, document), self._read(document)
+        identity = _identity(kind, document)
         known = self._seen.get(identity)
         if event == "DELETED":
             # Of an object that was made again under its name, the end of the first may be told after the beginning.
-            if known is not None and known.uid == seen.uid:
+            if known is not None and known.uid == _uid(document):
                 self._remove(identity)
-        elif known is None or known.version < seen.version:
+        elif known is None or known.version < _version(document):
+            seen = self._read(document)
             if known is not None and self._is_echo(identity, known, seen, document):
                 self._seen[identity] = seen
             else:
@@ -125,10 +126,9 @@ class Store:
         identity = _identity(kind, document)
         known = self._seen.get(identity)
         heard_at = self._gone.get(identity, 0) if known is None else known.order
-        if heard_at <= asked_at:
-            seen = self._read(document)
-            if known is None or (known.uid, known.version) != (seen.uid, seen.version):
-                self._put(identity, seen, document)
+        is_same = known is not None and (known.uid, known.version) == (_uid(document), _version(document))
+        if heard_at <= asked_at and not is_same:
+            self._put(identity, self._read(document), document)
         return identity
 
     def drop_unlisted(self, kind: str, listed: AbstractSet[Identity], *, asked_at: int) -> int:
@@ -150,9 +150,9 @@ class Store:
         metadata = document["metadata"]
         reverify = (metadata.get("annotations") or {}).get(REVERIFY_ANNOTATION)
         return Seen(
-            uid=metadata.get("uid", ""),
+            uid=_uid(document),
             generation=metadata.get("generation", 0),
-            version=int(metadata.get("resourceVersion", "0")),
+            version=_version(document),
             reverify=handled_by(reverify),
             order=self._order,
             _status=_packed(document.get("status")),
@@ -212,6 +212,15 @@ class Comparison:
 def _identity(kind: str, document: JsonObject) -> Identity:
     metadata = document["metadata"]
     return kind, ObjectName(metadata.get("namespace", ""), metadata["name"])
+
+
+def _uid(document: JsonObject) -> str:
+    uid: str = document["metadata"].get("uid", "")
+    return uid
+
+
+def _version(document: JsonObject) -> int:
+    return int(document["metadata"].get("resourceVersion", "0"))
 
 
 def _parsed(identity: Identity, document: JsonObject) -> Known:

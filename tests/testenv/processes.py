@@ -13,7 +13,6 @@ from typing import Protocol, Self
 from tests.testenv.modules import TestenvError
 
 _STOP_LIMIT = 15.0
-_INTERVAL = 0.02
 _REAPER = Path(__file__).with_name("reaper.py")
 
 
@@ -70,7 +69,7 @@ class Daemon:
                 self._process.kill()
         self._process.wait()
 
-    def wait_until(self, condition: Callable[[], bool], limit: float) -> None:
+    def wait_until(self, condition: Callable[[], bool], limit: float, *, interval: float = 0.02) -> None:
         """Wait for a condition; TestenvError with the end of the log if the process ends or takes too long."""
         deadline = time.monotonic() + limit
         while not condition():
@@ -78,7 +77,7 @@ class Daemon:
                 raise TestenvError(f"{self.name} ended with status {self._process.returncode}: {self.tail()}")
             if time.monotonic() > deadline:
                 raise TestenvError(f"{self.name} was not ready within {limit:.0f} s: {self.tail()}")
-            time.sleep(_INTERVAL)
+            time.sleep(interval)
 
     def tail(self) -> str:
         """The end of its log."""
