@@ -37,7 +37,7 @@ _PAGE = Path(__file__).parents[1] / "docs" / "benchmarks-operator.md"
 _AT_ONCE = 16
 """Writes at once: as many as the operator has workers."""
 _PATIENCE = 900.0
-_LOOK = 0.25
+_LOOK = 1.0
 _QUIET = 10.0
 """Seconds without work after which a restarted operator is taken to have none."""
 _RESOURCES = {"ByokKey": BYOK_KEYS, "SigningRecipe": SIGNING_RECIPES}

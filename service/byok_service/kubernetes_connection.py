@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
+from urllib.request import getproxies_environment
 
 import aiohttp
 import yaml
@@ -62,6 +63,8 @@ class Connection:
         configuration.client_session_kwargs = {
             "cookie_jar": aiohttp.DummyCookieJar(),
             "middlewares": (_refuse_redirects,),
+            # For proxies only, if there are any: for each request aiohttp would read ~/.netrc as well.
+            "trust_env": bool(getproxies_environment()),
         }
         try:
             self._rest = RESTClientObject(configuration)
