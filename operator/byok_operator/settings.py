@@ -1,8 +1,10 @@
 """The operator's settings: one table; flags, environment and file are read by `byok_service.settings`."""
 
+from enum import StrEnum
+from pathlib import Path
 from typing import Annotated, Self
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from byok_service.installation import InstallationSettings
 from byok_service.setting_types import (
@@ -21,8 +23,28 @@ from byok_service.setting_types import (
 from byok_service.settings import Program
 
 
-def _addresses(value: object) -> object:
+class SignerTls(StrEnum):
+    """Who makes the signer's CA and serving certificate."""
+
+    SELF_MANAGED = "self-managed"
+    EXTERNAL = "external"
+
+
+def _parts(value: object) -> object:
     return tuple(part.strip() for part in value.split(",")) if isinstance(value, str) else value
+
+
+def _to_come(path: Path) -> Path:
+    # Until a mounted Secret has been filled, perhaps by this very operator, its folder is empty.
+    if path.is_dir() or not path.parent.is_dir():
+        refuse("a file, which need not exist yet, in a folder that exists")
+    return path
+
+
+def _certifiable(name: str) -> str:
+    if name.endswith("."):
+        refuse("host names without a dot at their end")
+    return name.lower()
 
 
 class Settings(InstallationSettings):
@@ -37,17 +59,40 @@ class Settings(InstallationSettings):
     ]
 
     signers: Annotated[
-        Annotated[tuple[HttpAddress, ...], BeforeValidator(_addresses), Field(min_length=1, max_length=64)],
+        Annotated[tuple[HttpAddress, ...], BeforeValidator(_parts), Field(min_length=1, max_length=64)],
         Setting("HOST:PORT,...", "The signers; a name stands for all its addresses, as that of a headless Service."),
     ]
     signer_ca_file: Annotated[
-        File, Setting("FILE", "CA certificates in PEM to trust for the signers; read again when it changes.")
+        Annotated[Path, AfterValidator(_to_come)],
+        Setting("FILE", "CA certificates in PEM to trust for the signers; waited for, read again when it changes."),
     ]
     signer_token_file: Annotated[
         File, Setting("FILE", "ServiceAccount token for the signers, audience byok-signer; read again when it changes.")
     ]
     signer_server_name: Annotated[
         Host | None, Setting("HOST", "Name in the signers' certificates; unset: that of --signers.")
+    ] = None
+
+    signer_tls: Annotated[
+        SignerTls,
+        Setting("|".join(SignerTls), "Who keeps the signers' CA and certificate, in two Secrets of --namespace."),
+    ] = SignerTls.EXTERNAL
+    signer_tls_names: Annotated[
+        Annotated[
+            tuple[Annotated[Host, AfterValidator(_certifiable)], ...], BeforeValidator(_parts), Field(max_length=64)
+        ],
+        Setting("HOST,...", "Names that a self-managed certificate is for."),
+    ] = ()
+    signer_tls_grace_seconds: Annotated[
+        Annotated[float, Field(ge=0, le=86_400)],
+        Setting("SECONDS", "How long a new self-managed CA has been published when a certificate of it is first used."),
+    ] = 600
+    consumers: Annotated[
+        File | None,
+        Setting(
+            "FILE",
+            "YAML file: for each namespace whose jobs sign, the ServiceAccounts that may; it is given address and CA.",
+        ),
     ] = None
 
     presets: Annotated[
@@ -76,6 +121,10 @@ class Settings(InstallationSettings):
             refuse("--required-terms-sha256 only together with --required-terms")
         if self.managed_key_file is not None and self.managed_key is None:
             refuse("--managed-key-file only together with --managed-key")
+        if (self.signer_tls is SignerTls.SELF_MANAGED) != bool(self.signer_tls_names):
+            refuse(f"--signer-tls-names together with --signer-tls {SignerTls.SELF_MANAGED}, and only then")
+        if self.consumers is not None and len(self.signers) > 1:
+            refuse("--consumers only with one address in --signers: it is the one that consumers are told")
         return self
 
 

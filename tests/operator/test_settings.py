@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from byok_operator.settings import PROGRAM, Settings
+from byok_operator.settings import PROGRAM, Settings, SignerTls
 from byok_service.setting_types import TcpAddress
 from byok_service.settings import SettingsError
 
@@ -50,7 +50,15 @@ def test_the_environment_spells_settings_with_its_own_prefix(required: dict[str,
         ("--kubernetes", "/nowhere", "'in-cluster' or a kubeconfig file that exists"),
         ("--signers", "signer", "HOST:PORT"),
         ("--signers", "", "expected a value"),
-        ("--signer-ca-file", "/nowhere", "a file that exists"),
+        ("--signer-ca-file", "/nowhere/ca.crt", "in a folder that exists"),
+        ("--signer-ca-file", "/", "a file, which need not exist yet"),
+        ("--signer-tls", "cert-manager", "'self-managed' or 'external'"),
+        ("--signer-tls", "self-managed", "--signer-tls-names together with --signer-tls self-managed"),
+        ("--signer-tls-names", "signer.svc", "--signer-tls-names together with --signer-tls self-managed"),
+        ("--signer-tls-names", "signer.svc.", "without a dot"),
+        ("--signer-tls-names", "no name", "a host name"),
+        ("--signer-tls-grace-seconds", "-1", "greater than or equal to 0"),
+        ("--consumers", "/nowhere", "a file that exists"),
         ("--namespace", "Not_A_Label", "a DNS label"),
         ("--required-terms-sha256", "ab", "SHA-256"),
         ("--required-terms-sha256", "a" * 64, "only together with --required-terms"),
@@ -71,6 +79,24 @@ def test_what_cannot_be_used_is_refused_by_name(required: dict[str, str], flag: 
 def test_a_file_for_the_managed_key_needs_its_name(required: dict[str, str], tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="--managed-key-file only together with --managed-key"):
         _read(required | {"--managed-key-file": str(tmp_path / "token")})
+
+
+def test_the_ca_file_of_signers_may_be_yet_to_come(required: dict[str, str], tmp_path: Path) -> None:
+    (tmp_path / "ca.pem").unlink()
+    assert _read(required).signer_ca_file == tmp_path / "ca.pem"
+
+
+def test_a_self_managed_certificate_is_for_the_names_that_are_listed(required: dict[str, str]) -> None:
+    given = {"--signer-tls": "self-managed", "--signer-tls-names": "byok-signer, Byok-Signer.byok-system.svc"}
+    settings = _read(required | given)
+    assert settings.signer_tls is SignerTls.SELF_MANAGED
+    assert settings.signer_tls_names == ("byok-signer", "byok-signer.byok-system.svc")
+
+
+def test_consumers_are_told_one_address(required: dict[str, str], tmp_path: Path) -> None:
+    flags = {"--consumers": str(tmp_path / "token"), "--signers": "a:1,b:1"}
+    with pytest.raises(SettingsError, match="--consumers only with one address in --signers"):
+        _read(required | flags)
 
 
 def test_what_is_required_is_said_all_at_once() -> None:
