@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.testenv.go_toolchain import Say, find_go
-from tests.testenv.modules import ETCD, HELM, Module, TestenvError, kubernetes
+from tests.testenv.modules import ETCD, HELM, PROMTOOL, Module, TestenvError, kubernetes
 
 ASSETS_VARIABLE = "KUBEBUILDER_ASSETS"
 """Names a folder that has the programs already, as controller-runtime's envtest reads it."""
@@ -41,6 +41,11 @@ def control_plane_binaries(environ: Mapping[str, str], say: Say) -> Binaries:
 def helm_binary(environ: Mapping[str, str], say: Say) -> Path:
     """Find or build the helm command; TestenvError says what is missing and what to do."""
     return _find((HELM,), environ, say)["helm"]
+
+
+def promtool_binary(environ: Mapping[str, str], say: Say) -> Path:
+    """Find or build promtool, which tests alerts; TestenvError says what is missing and what to do."""
+    return _find((PROMTOOL,), environ, say)["promtool"]
 
 
 def say_on_stderr(text: str) -> None:

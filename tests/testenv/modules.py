@@ -60,6 +60,7 @@ HELM = Module(
     {"helm": "helm.sh/helm/v4/cmd/helm"},
     "-X helm.sh/helm/v4/internal/version.version=v4.2.4",
 )
+PROMTOOL = Module(_HERE / "promtool", {"promtool": "github.com/prometheus/prometheus/cmd/promtool"})
 
 
 def kubernetes(environ: Mapping[str, str]) -> Module:
