@@ -200,15 +200,15 @@ def streams(target: Target, *, at_once: int, warm_up: float, seconds: float) -> 
     return asyncio.run(run())
 
 
-async def stream(target: Target, channel: grpc.aio.Channel, tally: Tally) -> None:
-    """Keep messages under way on a stream until it ends, which is a failure."""
+async def stream(target: Target, channel: grpc.aio.Channel, tally: Tally, *, items: int = ITEMS) -> None:
+    """Keep messages of `items` claims under way on a stream until it ends, which is a failure."""
     method: grpc.aio.StreamStreamMultiCallable[bytes, bytes] = channel.stream_stream(_SIGN_CLAIMS)
     opened = method(metadata=(("authorization", f"Bearer {target.token}"),))
     sent: dict[int, tuple[float, int]] = {}
 
     async def send(number: int) -> None:
-        message = target.claims.message(number * ITEMS, ITEMS)
-        sent[number] = time.perf_counter(), ITEMS
+        message = target.claims.message(number * items, items)
+        sent[number] = time.perf_counter(), items
         await opened.write(message)
 
     for number in range(_MESSAGES_AHEAD):
@@ -217,7 +217,7 @@ async def stream(target: Target, channel: grpc.aio.Channel, tally: Tally) -> Non
     while isinstance(data := await opened.read(), bytes):
         now = time.perf_counter()
         for result in pb.SignClaimsResponse.FromString(data).results:
-            number = int(result.id, 16) // ITEMS
+            number = int(result.id, 16) // items
             due, left = sent[number]
             sent[number] = due, left - 1
             if result.HasField("signed"):

@@ -14,13 +14,19 @@ from benchmarks.callers import add_callers, channel_to
 from benchmarks.claims import Claims
 from benchmarks.latencies import OWN
 from benchmarks.load import Tally, stream
+from byok_api.algorithms import SigningAlgorithm
+from byok_api.assertions import METADATA_LABEL
 from byok_api.signer.v1 import signer_pb2 as pb
 from byok_api.signer.v1 import signer_pb2_grpc as rpc
-from tests.support.claims import created_claim
+from tests.support.claims import created_manifest, sign
+from tests.support.media import MEDIA
+from tests.support.pki import identity
 from tests.testenv.service import Service
 from tests.testenv.system import Cluster
 
 _CALLERS = 50
+_ITEMS = 8
+"""Claims of a message, so few that what all callers have under way takes about a second."""
 _JOBS = "jobs"
 _RECIPE = f"{OWN}/recipe-1"
 _LOOK = 0.1
@@ -59,11 +65,11 @@ async def count_questions(cluster: Cluster, signer: Service, signatures: int) ->
     async with AsyncExitStack() as stack:
         channels = [await stack.enter_async_context(channel_to(cluster, signer)) for _ in tokens]
         recipe_hash = await _recipe_hash(channels[0], tokens[0])
-        claims = Claims.of(created_claim().sig_structure, recipe=_RECIPE, recipe_hash=recipe_hash)
+        claims = Claims.of(_claim(), recipe=_RECIPE, recipe_hash=recipe_hash)
         target = Target(signer.address, b"", "", claims, {})
         tally, before, began = Tally(), _asked(signer), time.monotonic()
         tasks = [
-            asyncio.create_task(stream(replace(target, token=token), channel, tally))
+            asyncio.create_task(stream(replace(target, token=token), channel, tally, items=_ITEMS))
             for token, channel in zip(tokens, channels, strict=True)
         ]
         while len(tally.latencies) < signatures:
@@ -75,6 +81,18 @@ async def count_questions(cluster: Cluster, signer: Service, signatures: int) ->
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
     return Questions(made, seconds, *(after[kind] - before[kind] for kind in ("TokenReview", "SubjectAccessReview")))
+
+
+def _claim() -> bytes:
+    """Have c2pa claim what benchmarks.objects.recipe demands."""
+    about = {
+        "@context": {"dc": "http://purl.org/dc/elements/1.1/", "xmp": "http://ns.adobe.com/xap/1.0/"},
+        "dc:creator": ["Example Media"],
+        "xmp:CreateDate": "2026-11-22T12:00:00Z",
+    }
+    manifest = created_manifest({"label": METADATA_LABEL, "data": about, "created": True})
+    photo = MEDIA["landscape.jpg"].path.read_bytes()
+    return sign(identity(SigningAlgorithm.ES256), "image/jpeg", photo, manifest).sig_structure
 
 
 async def _recipe_hash(channel: grpc.aio.Channel, token: str) -> str:
