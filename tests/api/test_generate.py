@@ -32,8 +32,21 @@ def test_the_repository_is_up_to_date(files: dict[Path, bytes]) -> None:
 
 
 def test_everything_that_is_generated_is_checked(files: dict[Path, bytes]) -> None:
-    assert {str(path.parent) for path in files} == {"crds", "docs/reference", "api/byok_api/signer/v1"}
-    assert len(files) == 2 + 7 + 4
+    folders = {"crds", "charts/byok-operator/templates/crds", "docs/reference", "api/byok_api/signer/v1"}
+    assert {str(path.parent) for path in files} == folders
+    assert len(files) == 2 + 2 + 7 + 4
+
+
+def test_braces_of_a_crd_are_text_to_the_chart() -> None:
+    crd = "kind: CustomResourceDefinition\nmetadata:\n  name: a\nspec:\n  description: such as {{name}}\n"
+    assert '  description: such as {{ "{{" }}name}}\n' in generate.chart_crd(crd)
+
+
+@pytest.mark.parametrize("kind", ["byokkeys", "signingrecipes"])
+def test_the_charts_crd_is_the_crd_but_for_its_metadata(files: dict[Path, bytes], kind: str) -> None:
+    plain = files[Path("crds") / f"byok.dev_{kind}.yaml"].decode()
+    chart = files[Path("charts/byok-operator/templates/crds") / f"byok.dev_{kind}.yaml"].decode()
+    assert plain.partition("\nspec:")[2] + "{{- end }}\n" == chart.partition("\nspec:")[2]
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,17 @@ helm.sh/chart: {{ printf "%s-%s" $root.Chart.Name $root.Chart.Version | replace 
 {{- end }}
 {{- end }}
 
+{{/* Labels of pods, without what changes with the chart alone and would start them all anew. Takes (list $ COMPONENT). */}}
+{{- define "byok.podLabels" -}}
+{{ include "byok.selectorLabels" . }}
+app.kubernetes.io/component: {{ index . 1 }}
+app.kubernetes.io/part-of: byok-operator
+app.kubernetes.io/version: {{ (index . 0).Chart.AppVersion | quote }}
+{{- with (index . 0).Values.commonLabels }}
+{{ toYaml . }}
+{{- end }}
+{{- end }}
+
 {{/* What Services, policies and budgets select pods by; never changes. Takes (list $ COMPONENT). */}}
 {{- define "byok.selectorLabels" -}}
 app.kubernetes.io/name: byok-{{ index . 1 }}
@@ -118,7 +129,12 @@ byok-signer-tls
 {{- if eq .Values.audit.mode "persistent" -}}true{{- end -}}
 {{- end }}
 
-{{/* For helm's own list of ports of a NetworkPolicy. Takes a list of port numbers. */}}
+{{/* Kind of the signer's workload. Takes $. */}}
+{{- define "byok.signerKind" -}}
+{{ ternary "StatefulSet" "Deployment" (eq (include "byok.persistent" .) "true") }}
+{{- end }}
+
+{{/* Ports of a NetworkPolicy. Takes a list of port numbers. */}}
 {{- define "byok.tcpPorts" -}}
 {{- range . }}
 - port: {{ int . }}

@@ -52,14 +52,16 @@ affinity:
 {{- end }}
 {{- end }}
 
-{{/* Spreads a component's pods over zones and nodes. Takes (list $ COMPONENT SETTINGS). */}}
+{{/* Spreads a component's pods, each roll-out's by themselves, over zones and nodes. Takes (list $ COMPONENT KIND). */}}
 {{- define "byok.spread" -}}
 {{- $root := index . 0 -}}
 {{- $component := index . 1 -}}
-{{- range (index . 2).topologySpread }}
+{{- $revision := ternary "controller-revision-hash" "pod-template-hash" (eq (index . 2) "StatefulSet") -}}
+{{- range (get $root.Values $component).topologySpread }}
 - topologyKey: {{ .topologyKey | quote }}
   maxSkew: {{ int .maxSkew }}
   whenUnsatisfiable: {{ .whenUnsatisfiable }}
+  matchLabelKeys: [{{ $revision }}]
   labelSelector:
     matchLabels:
       {{- include "byok.selectorLabels" (list $root $component) | nindent 6 }}

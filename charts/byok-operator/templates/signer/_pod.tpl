@@ -2,7 +2,7 @@
 {{- define "byok.signerPod" -}}
 metadata:
   labels:
-    {{- include "byok.labels" (list . "signer") | nindent 4 }}
+    {{- include "byok.podLabels" (list . "signer") | nindent 4 }}
     {{- with .Values.signer.podLabels }}
     {{- toYaml . | nindent 4 }}
     {{- end }}
@@ -16,7 +16,7 @@ spec:
   {{- include "byok.podCommon" (list . .Values.signer) | nindent 2 }}
   {{- with .Values.signer.topologySpread }}
   topologySpreadConstraints:
-    {{- include "byok.spread" (list $ "signer" $.Values.signer) | trim | nindent 4 }}
+    {{- include "byok.spread" (list $ "signer" (include "byok.signerKind" $)) | trim | nindent 4 }}
   {{- end }}
   terminationGracePeriodSeconds: {{ include "byok.gracePeriod" . }}
   containers:
@@ -69,7 +69,8 @@ disk that hangs (docs/platform.md, Health), and some to spare: a signer that is 
 {{- end }}
 
 {{- define "byok.signerEnv" -}}
-- name: POD_NAME
+# The audit trail's first record names it.
+- name: BYOK_SIGNER_POD_NAME
   valueFrom:
     fieldRef:
       fieldPath: metadata.name
