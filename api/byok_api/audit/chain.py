@@ -87,6 +87,8 @@ class ChainSummary:
 
     first_line: int
     last_line: int
+    pod: str | None
+    """Where its writer ran; None if the chain's start does not say, or is missing."""
     predecessor: AuditId | None
     head: Head
     """The last record in sequence."""
@@ -149,6 +151,7 @@ def verify_chain(lines: Iterable[bytes], *, checkpoint_key: PublicKeyTypes | Non
 class _Chain:
     first_line: int
     last_line: int
+    pod: str | None
     predecessor: AuditId | None
     head: Head
     stray: Head | None = None
@@ -161,7 +164,7 @@ class _Chain:
 
     @property
     def summary(self) -> ChainSummary:
-        return ChainSummary(self.first_line, self.last_line, self.predecessor, self.head, self.signed)
+        return ChainSummary(self.first_line, self.last_line, self.pod, self.predecessor, self.head, self.signed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,9 +225,7 @@ class _Verifier:
             lines=self._line,
             records=self._kinds.total(),
             kinds=dict(self._kinds),
-            chains=tuple(
-                ChainSummary(c.first_line, c.last_line, c.predecessor, c.head, c.signed) for c in self._chains.values()
-            ),
+            chains=tuple(chain.summary for chain in self._chains.values()),
             findings=tuple(sorted(self._findings, key=lambda finding: finding.line)),
             finding_count=self._finding_count,
             sealed=self._sealed,
@@ -261,7 +262,8 @@ class _Verifier:
         if chain is not None:
             self._extend(chain, record)
             return
-        predecessor = record.event.predecessor if isinstance(record.event, ChainStart) else None
+        start = record.event if isinstance(record.event, ChainStart) else ChainStart()
+        predecessor = start.predecessor
         if predecessor is not None:
             self._succeed(predecessor, record)
         elif record.sequence > self._damaged:
@@ -269,7 +271,7 @@ class _Verifier:
             self._report(FindingKind.CHAIN_START_MISSING, message)
         if len(self._chains) >= CHAINS_LIMIT:
             del self._chains[next(iter(self._chains))]
-        chain = _Chain(self._line, self._line, predecessor, record.head, complete_from=record.sequence)
+        chain = _Chain(self._line, self._line, start.pod, predecessor, record.head, complete_from=record.sequence)
         self._chains[record.writer] = chain
         self._account(chain, record)
 

@@ -24,6 +24,7 @@ TEXT_LIMITS: Mapping[str, int] = MappingProxyType(
         "claim_sha256": 64,
         "decision": 64,
         "reason": 64,
+        "pod": 253,
         "head": 160,
         "head_hash": 64,
         "public_key": 1024,
@@ -37,7 +38,7 @@ class Kind(StrEnum):
     """What a record tells."""
 
     CHAIN_START = "chain-start"
-    """A writer begins; names the chain that it continues and the torn lines that it found."""
+    """A writer begins; names its pod, the chain that it continues and the torn lines that it found."""
     INTENT = "intent"
     """A signature is about to be asked of KMS."""
     OUTCOME = "outcome"

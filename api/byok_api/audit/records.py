@@ -118,6 +118,8 @@ class ChainStart:
 
     predecessor: AuditId | None = None
     torn: tuple[TornLine, ...] = ()
+    pod: str | None = None
+    """Where the writer runs; None in trails older than this field."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,11 +158,12 @@ def start_chain(
     time: datetime,
     predecessor: Head | None = None,
     torn: tuple[TornLine, ...] = (),
+    pod: str | None = None,
 ) -> tuple[bytes, Head]:
     """Begin a writer's chain: its first line, with newline, and the head to seal the next event on."""
     if _WRITER.fullmatch(writer) is None or len(torn) > SEALED_LIMIT:
         raise ValueError(f"writer {writer[:160]!r} is malformed, or there are over {SEALED_LIMIT} torn lines")
-    start = ChainStart(predecessor.id if predecessor else None, torn)
+    start = ChainStart(predecessor.id if predecessor else None, torn, pod)
     return _line(start, Head(writer, -1, predecessor.hash if predecessor else GENESIS), time)
 
 
@@ -255,9 +258,10 @@ def _attempt_json(attempt: Attempt) -> str:
 
 
 def _start_json(start: ChainStart) -> str:
+    pod = _text_json("pod", start.pod) if start.pod is not None else ""
     predecessor = f',"predecessor":"{start.predecessor}"' if start.predecessor else ""
     torn = ",".join(f'{{"size":{line.size},"sha256":"{line.sha256}"}}' for line in start.torn)
-    return f'"{Kind.CHAIN_START}"{predecessor}' + (f',"torn":[{torn}]' if torn else "")
+    return f'"{Kind.CHAIN_START}"{pod}{predecessor}' + (f',"torn":[{torn}]' if torn else "")
 
 
 def read_record(line: bytes) -> AuditRecord:
@@ -309,13 +313,13 @@ def _parse(line: bytes) -> AuditRecord:
 
 
 def _parse_start(fields: dict[str, Any]) -> ChainStart:
-    predecessor = fields.pop("predecessor", None)
+    predecessor, pod = fields.pop("predecessor", None), fields.pop("pod", None)
     torn = tuple(TornLine(**line) for line in fields.pop("torn", ()))
     if fields or len(torn) > SEALED_LIMIT or any(type(line.size) is not int for line in torn):
         raise ValueError("a field of the chain start")
-    if predecessor is not None and type(predecessor) is not str:
-        raise TypeError("predecessor")
-    return ChainStart(None if predecessor is None else AuditId.parse(predecessor), torn)
+    if not {type(predecessor), type(pod)} <= {str, type(None)}:
+        raise TypeError("predecessor or pod")
+    return ChainStart(None if predecessor is None else AuditId.parse(predecessor), torn, pod)
 
 
 def _parse_event(kind: Kind, fields: dict[str, Any]) -> AuditEvent:

@@ -84,6 +84,7 @@ def _finding(finding: Finding) -> dict[str, Any]:
 def _chain(chain: ChainSummary) -> dict[str, Any]:
     return {
         "writer": chain.head.writer,
+        "pod": chain.pod,
         "firstLine": chain.first_line,
         "lastLine": chain.last_line,
         "predecessor": str(chain.predecessor) if chain.predecessor else None,
@@ -112,6 +113,7 @@ def _text(found: ChainReport, *, known: bool) -> list[Line | Table]:
     rows = [
         (
             str(c.head.id),
+            c.pod or "-",
             f"{c.first_line}-{c.last_line}",
             str(c.predecessor or "-"),
             str(c.signed.id) if c.signed else "-",
@@ -119,7 +121,7 @@ def _text(found: ChainReport, *, known: bool) -> list[Line | Table]:
         )
         for c in found.chains
     ]
-    text.append(Table(("HEAD", "LINES", "CONTINUES", "SIGNED UP TO", "HASH"), rows))
+    text.append(Table(("HEAD", "POD", "LINES", "CONTINUES", "SIGNED UP TO", "HASH"), rows))
     return text
 
 
