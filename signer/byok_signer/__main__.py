@@ -9,16 +9,15 @@ import signal
 import sys
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 
 from byok_api.errors import Reason, Refusal
 from byok_service.http import HttpServer, serve_http
 from byok_service.logs import configure_logging
-from byok_service.setting_types import Stdout
 from byok_service.settings import SettingsError
-from byok_signer.audit import AuditSink, FileAuditSink, StdoutAuditSink
+from byok_signer.audit import AuditSink
 from byok_signer.checkpoints import Checkpointer, checkpoint_handle
 from byok_signer.decisions import Rules
 from byok_signer.entries import Catalogue, KeyEntry, Refused, ReservedKey, SigningEntry
@@ -30,6 +29,7 @@ from byok_signer.quota import Quotas, Replicas
 from byok_signer.server import SignerServer, services_for
 from byok_signer.settings import PROGRAM, Settings
 from byok_signer.sources import Source, StoppedError, open_source, unless_stopped
+from byok_signer.starting import Look, Readiness, open_audit, wait_for_tls
 
 # Not __name__, which is __main__ here and no logger of ours.
 _LOG = logging.getLogger("byok_signer")
@@ -39,6 +39,8 @@ _LOOK = 0.05
 
 def main() -> None:
     """Run the signer; exit status 2 for settings that cannot be used, by name, and 1 for an audit trail that failed."""
+    # gRPC's own log is no JSON, and repeats what is logged or not worth a line, such as a stranger's bad handshake.
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     settings = PROGRAM.read_or_exit(sys.argv[1:], os.environ)
     configure_logging(settings.log_level)
     try:
@@ -91,9 +93,13 @@ async def running(settings: Settings, stopping: asyncio.Event) -> AsyncIterator[
 
     StoppedError once `stopping` is set before that.
     """
-    metrics = Metrics()
+    metrics, readiness = Metrics(), Readiness()
     async with contextlib.AsyncExitStack() as stack:
-        audit = _audit_sink(settings)
+        # First and last, so that whoever asks is told what is waited for.
+        http = await serve_http(settings.http_listen, metrics.exposition, readiness.reasons)
+        stack.push_async_callback(http.close)
+        await unless_stopped(wait_for_tls(settings, readiness), stopping)
+        audit = await unless_stopped(open_audit(settings, readiness), stopping)
         stack.push_async_callback(audit.close)
         metrics.observe_audit_lag(audit.lag)
         kms = _aws_kms(settings, metrics)
@@ -124,16 +130,17 @@ async def running(settings: Settings, stopping: asyncio.Event) -> AsyncIterator[
             now=_now,
             clock=time.monotonic,
         )
-        services = services_for(ports, checkpoint_key=rules.checkpoint_key)
+        services = services_for(ports, checkpoint_key=rules.checkpoint_key, replica=settings.pod_name or "")
         stack.push_async_callback(services.signer.pipeline.drain)
         server = SignerServer(settings, services)
         watching = asyncio.create_task(source.watch())
         stack.callback(watching.cancel)
-        http = await serve_http(settings.http_listen, metrics.exposition, _unreadiness(audit, watching, source))
-        stack.push_async_callback(http.close)
+        readiness.watch(_unreadiness(audit, watching, source))
         await unless_stopped(_until_ready(source, watching), stopping)
         await server.start()
         stack.push_async_callback(server.stop, settings.drain_seconds)
+        readiness.serves()
+        stack.callback(readiness.stops)
         yield Running(server, http, watching)
 
 
@@ -210,15 +217,6 @@ def _state_of(entry: KeyEntry | SigningEntry | Refused) -> str:
     return refused.reason.name if isinstance(refused, Refused) else _READY
 
 
-def _audit_sink(settings: Settings) -> AuditSink:
-    try:
-        if isinstance(settings.audit, Stdout):
-            return StdoutAuditSink(sys.stdout.buffer)
-        return FileAuditSink(settings.audit)
-    except Refusal as refusal:
-        raise SettingsError(f"--audit: {refusal.message}") from None
-
-
 def _aws_kms(settings: Settings, metrics: Metrics) -> AwsKms:
     try:
         config = KmsConfig(
@@ -238,7 +236,7 @@ def _aws_kms(settings: Settings, metrics: Metrics) -> AwsKms:
         raise SettingsError(f"--aws-ca-file {settings.aws_ca_file}: expected CA certificates in PEM: {error}") from None
 
 
-def _unreadiness(audit: AuditSink, watching: "asyncio.Task[None]", source: Source) -> Callable[[], Sequence[str]]:
+def _unreadiness(audit: AuditSink, watching: "asyncio.Task[None]", source: Source) -> Look:
     def reasons() -> list[str]:
         found = ["the catalogue is no longer watched"] if watching.done() else []
         found += source.unreadiness()

@@ -40,6 +40,8 @@ _PING_SECONDS = 60
 _PING_ANSWER_SECONDS = 20
 _PINGS_APART_SECONDS = 10
 """Between two pings that a client may send; a third that comes too early ends its connection."""
+_FOR_EVER = 2**31 - 1
+"""Milliseconds, in gRPC's words: what a connection that has come of age gives to the calls that are open on it."""
 _QUIET = 0.25
 """Seconds without a call until it is taken that callers have gone elsewhere."""
 _LAST_CALLS = 1.5
@@ -142,6 +144,9 @@ def _options(settings: Settings) -> dict[str, int]:
         "grpc.max_allowed_incoming_connections": settings.max_connections,
         "grpc.max_concurrent_streams": settings.max_calls_per_caller,
         "grpc.max_connection_idle_ms": int(settings.idle_seconds * 1000),
+        # gRPC spreads it by a tenth, so that clients who came together do not come back together.
+        "grpc.max_connection_age_ms": int(settings.connection_age_seconds * 1000),
+        "grpc.max_connection_age_grace_ms": _FOR_EVER,
         "grpc.server_handshake_timeout_ms": _HANDSHAKE_SECONDS * 1000,
         "grpc.http2.settings_timeout": _HANDSHAKE_SECONDS * 1000,
         "grpc.keepalive_time_ms": _PING_SECONDS * 1000,

@@ -1,8 +1,9 @@
 """The signer's settings, in one table (byok_service.settings reads it)."""
 
+from pathlib import Path
 from typing import Annotated, Self
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from byok_service.installation import InstallationSettings
 from byok_service.setting_types import (
@@ -27,6 +28,16 @@ from byok_service.settings import Program
 _MEBIBYTE = 1024 * 1024
 
 
+def _later_file(path: Path) -> Path:
+    if path.is_dir() or not path.parent.is_dir():
+        refuse("a file in a folder that exists")
+    return path
+
+
+_LaterFile = Annotated[Path, AfterValidator(_later_file)]
+"""A file that may come after the start: a Secret can be mounted before anybody has filled it."""
+
+
 class Settings(InstallationSettings):
     """Everything that an installation can choose about its signer, checked."""
 
@@ -47,9 +58,12 @@ class Settings(InstallationSettings):
         Setting("ADDRESS", "Where gRPC is served: HOST:PORT with TLS, or unix:/PATH in plaintext."),
     ] = TcpAddress("0.0.0.0", 8443)  # noqa: S104 - a pod serves on all its addresses, behind TLS
     tls_cert_file: Annotated[
-        File | None, Setting("FILE", "Certificate chain for --listen in PEM, leaf first; read again when it changes.")
+        _LaterFile | None,
+        Setting(
+            "FILE", "Certificate chain for --listen in PEM, leaf first; waited for, and read again when it changes."
+        ),
     ] = None
-    tls_key_file: Annotated[File | None, Setting("FILE", "Private key of --tls-cert-file in PEM.")] = None
+    tls_key_file: Annotated[_LaterFile | None, Setting("FILE", "Private key of --tls-cert-file in PEM.")] = None
     http_listen: Annotated[
         HttpAddress,
         Setting("HOST:PORT", "Where /metrics, /livez and /readyz are served, in plaintext."),
@@ -82,6 +96,13 @@ class Settings(InstallationSettings):
         Annotated[float, Field(ge=1, le=86_400)],
         Setting("SECONDS", "How long a connection or stream may stay open with nothing under way."),
     ] = 300
+    connection_age_seconds: Annotated[
+        Annotated[float, Field(ge=1, le=86_400)],
+        Setting(
+            "SECONDS",
+            "How old a connection gets, give or take a tenth, until its client connects anew, to any replica.",
+        ),
+    ] = 300
     drain_seconds: Annotated[
         Annotated[float, Field(ge=0, le=3600)],
         Setting("SECONDS", "How long calls may go on after SIGTERM; less than the pod's termination grace period."),
@@ -113,6 +134,9 @@ class Settings(InstallationSettings):
     ] = None
 
     audit: Annotated[Audit, Setting("FILE|stdout", "Where audit records are written.")]
+    pod_name: Annotated[
+        Host | None, Setting("NAME", "What this replica is called in audit trail and status; unset: its host's name.")
+    ] = None
     checkpoint_key: Annotated[
         CheckpointKey | None,
         Setting("ARN", "KMS key that signs the audit chain's head now and then; one that no ByokKey names."),

@@ -1,7 +1,8 @@
 """TLS for the gRPC server, with a certificate that is read again when its files change.
 
 A mounted Secret is swapped, and a file written by hand is half-written for a moment. A pair is taken only when both
-files could be read and the key is the certificate's; until then the last good pair stays.
+files could be read and the key is the certificate's; until then the last good pair stays, and before the first one
+nobody can be served.
 """
 
 import logging
@@ -30,6 +31,20 @@ def server_credentials(cert_file: Path, key_file: Path) -> grpc.ServerCredential
     )
 
 
+def are_there(cert_file: Path, key_file: Path) -> bool:
+    """Whether there is something in both files, good or not: an empty Secret, mounted, is a folder without files."""
+    return all(path.is_file() and path.stat().st_size for path in (cert_file, key_file))
+
+
+def problem_with(cert_file: Path, key_file: Path) -> str | None:
+    """Say why a pair of files cannot be served as it is; None if it can."""
+    try:
+        _read_whole(cert_file, key_file)
+    except SettingsError as error:
+        return str(error)
+    return None
+
+
 @dataclass(frozen=True)
 class _Pair:
     certificate: bytes
@@ -47,18 +62,16 @@ class _PairFiles:
     def __init__(self, cert_file: Path, key_file: Path) -> None:
         self._cert_file = cert_file
         self._key_file = key_file
-        self._seen = self._stamp()
         self._complaint = ""
-        self.current = _read_pair(cert_file, key_file)
+        self._seen, self.current = _read_whole(cert_file, key_file)
         self._report()
 
     def refresh(self) -> grpc.ServerCertificateConfiguration | None:
         """Return the pair if it has changed and is good; gRPC asks before each handshake, on a thread of its own."""
         try:
-            stamp = self._stamp()
-            if stamp == self._seen:
+            if _stamp(self._cert_file, self._key_file) == self._seen:
                 return None
-            pair = _read_pair(self._cert_file, self._key_file)
+            stamp, pair = _read_whole(self._cert_file, self._key_file)
         except SettingsError as error:
             # The stamp is not kept, so that the next handshake looks again.
             self._complain(str(error))
@@ -71,9 +84,6 @@ class _PairFiles:
         self._report()
         return pair.configuration
 
-    def _stamp(self) -> _Stamp:
-        return tuple(_stat(path) for path in (self._cert_file, self._key_file))
-
     def _complain(self, complaint: str) -> None:
         if complaint != self._complaint:
             self._complaint = complaint
@@ -85,6 +95,10 @@ class _PairFiles:
             _LOG.warning("TLS certificate has expired", extra=extra)
         else:
             _LOG.info("TLS certificate taken", extra=extra)
+
+
+def _stamp(*files: Path) -> _Stamp:
+    return tuple(_stat(path) for path in files)
 
 
 def _stat(path: Path) -> tuple[int, int, int]:
@@ -104,6 +118,19 @@ def _read(path: Path) -> bytes:
     if len(content) > _FILE_LIMIT:
         raise SettingsError(f"{path}: larger than {_FILE_LIMIT} bytes")
     return content
+
+
+def _read_whole(cert_file: Path, key_file: Path) -> tuple[_Stamp, _Pair]:
+    """Read a pair, and what its files looked like before; again if they were swapped under the reading of them."""
+    stamp = _stamp(cert_file, key_file)
+    try:
+        return stamp, _read_pair(cert_file, key_file)
+    except SettingsError:
+        # The kubelet swaps the folder of both at once (..data), so that one half may be of the pair before.
+        again = _stamp(cert_file, key_file)
+        if again == stamp:
+            raise
+        return again, _read_pair(cert_file, key_file)
 
 
 def _read_pair(cert_file: Path, key_file: Path) -> _Pair:

@@ -2,7 +2,6 @@
 
 import asyncio
 import base64
-import fcntl
 import hashlib
 import json
 import os
@@ -231,7 +230,6 @@ WRONG: dict[str, tuple[dict[str, str], str]] = {
         "--tls-key-file {folder}/garbage",
     ),
     "a folder for a socket": ({"listen": "unix:{folder}/manifests"}, "--listen unix:{folder}/manifests"),
-    "a locked audit file": ({"audit": "{folder}/locked"}, "--audit: the audit file {folder}/locked is locked"),
     "a taken HTTP port": ({"http-listen": "127.0.0.1:{taken}"}, "--http-listen 127.0.0.1:{taken}"),
 }
 
@@ -247,11 +245,9 @@ async def test_what_is_wrong_with_its_settings_is_named_with_status_2(
     (tmp_path / "garbage").write_text("garbage\n")
     taken = await asyncio.start_server(lambda *_: None, "127.0.0.1", 0)
     names = {"folder": str(tmp_path), "taken": str(taken.sockets[0].getsockname()[1])}
-    with (tmp_path / "locked").open("wb") as locked:
-        fcntl.flock(locked, fcntl.LOCK_EX)
-        flags |= {name: value.format_map(names) for name, value in wrong.items()}
-        async with signer_process(tmp_path, flags) as signer:
-            assert await signer.ended() == 2
+    flags |= {name: value.format_map(names) for name, value in wrong.items()}
+    async with signer_process(tmp_path, flags) as signer:
+        assert await signer.ended() == 2
     taken.close()
     assert said.format_map(names) in signer.log
     assert "Traceback" not in signer.log

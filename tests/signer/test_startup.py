@@ -1,7 +1,6 @@
 """What keeps the signer from serving: named, with exit status 2, and without a traceback."""
 
 import asyncio
-import fcntl
 import json
 import socket
 from contextlib import ExitStack
@@ -52,7 +51,6 @@ WRONG: dict[str, tuple[dict[str, str], str]] = {
         {"aws-ca-file": "{folder}/garbage"},
         "--aws-ca-file {folder}/garbage: expected CA certificates",
     ),
-    "a locked audit file": ({"audit": "{folder}/locked"}, "--audit: the audit file {folder}/locked is locked"),
     "an audit file that is none": ({"audit": "{folder}/garbage"}, "--audit: the audit file {folder}/garbage"),
     "a damaged audit file": ({"audit": "{folder}/damaged"}, "--audit: the audit file {folder}/damaged"),
 }
@@ -79,7 +77,6 @@ def folder(tmp_path: Path) -> Path:
         "locked.key": encrypted,
         "other.key": other.key_pem.encode(),
         "none.json": json.dumps({"keys": []}).encode(),
-        "locked": b"",
         "damaged": asyncio.run(trail(tmp_path / "audit")).replace(b'"time":"2', b'"time":"3'),
     }
     for name, content in files.items():
@@ -91,7 +88,6 @@ def folder(tmp_path: Path) -> Path:
 def test_what_keeps_it_from_serving_is_named_with_status_2(folder: Path, wrong: dict[str, str], said: str) -> None:
     with ExitStack() as stack:
         taken = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
-        fcntl.flock(stack.enter_context((folder / "locked").open("rb")), fcntl.LOCK_EX)
         names = {"folder": str(folder), "taken": str(taken.getsockname()[1])}
         flags = prepare(folder, Issuer()) | {name: value.format_map(names) for name, value in wrong.items()}
         status = run_to_its_end({name: value for name, value in flags.items() if value}, folder / "log")

@@ -18,6 +18,8 @@ from byok_api.errors import Reason, Refusal
 
 _WINDOW = (SEALED_LIMIT + 1) * LINE_LIMIT + 1
 """Bytes that hold the last record and all the torn lines that may follow it."""
+_LOCKED_RETRY_AFTER = 0.25
+"""Seconds; a signer that is about to end lets go of its file."""
 
 
 class Medium(Protocol):
@@ -57,8 +59,8 @@ def read_head(path: Path) -> Tail:
         os.close(descriptor)
 
 
-def _refusal(path: Path, message: str) -> Refusal:
-    return Refusal(Reason.AuditUnavailable, f"the audit file {path} {message}")
+def _refusal(path: Path, message: str, *, retry_after: float | None = None) -> Refusal:
+    return Refusal(Reason.AuditUnavailable, f"the audit file {path} {message}", retry_after=retry_after)
 
 
 def _damaged(path: Path, finding: str) -> Refusal:
@@ -95,7 +97,10 @@ class AuditFile:
     """An audit file held by this process alone."""
 
     def __init__(self, path: Path) -> None:
-        """Open or create the file, with mode 0600; Refusal(AuditUnavailable) says which of its rules is broken."""
+        """Open or create the file, with mode 0600; Refusal(AuditUnavailable) says which of its rules is broken.
+
+        Only one for a file that another process holds says when to try again.
+        """
         try:
             self._descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
@@ -118,7 +123,8 @@ class AuditFile:
         try:
             fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise _refusal(path, "is locked by another signer: give each signer a file of its own") from error
+            message = "is locked by another signer: give each signer a file of its own"
+            raise _refusal(path, message, retry_after=_LOCKED_RETRY_AFTER) from error
 
     def commit(self, data: bytes) -> None:
         """Append all of `data` and sync it; OSError if that fails or the file is no longer as it was left."""

@@ -215,20 +215,24 @@ def utc_now() -> datetime:
     return datetime.now(UTC)
 
 
-def new_writer() -> str:
-    """Name this run of the signer."""
-    return writer_id(socket.gethostname(), os.urandom(8))
+def new_writer(pod: str) -> str:
+    """Name this run of a pod's signer."""
+    return writer_id(pod, os.urandom(8))
 
 
 class FileAuditSink(_GroupCommit):
     """Records in a file that no other signer writes, durable by fdatasync; it goes on from the chain already in it."""
 
-    def __init__(self, path: Path, *, clock: Callable[[], datetime] = utc_now) -> None:
-        """Open or create the file and begin a chain in it, blocking; Refusal(AuditUnavailable) says what is wrong."""
-        file = AuditFile(path)
-        line, head = start_chain(new_writer(), time=clock(), predecessor=file.tail.head, torn=file.tail.torn)
+    def __init__(self, path: Path, *, pod: str = "", clock: Callable[[], datetime] = utc_now) -> None:
+        """Open or create the file and begin a chain in it, blocking; Refusal(AuditUnavailable) says what is wrong.
+
+        The chain's start names `pod`, by default this host, which in a pod is the same.
+        """
+        file, pod = AuditFile(path), pod or socket.gethostname()
+        tail = file.tail
+        line, head = start_chain(new_writer(pod), time=clock(), predecessor=tail.head, torn=tail.torn, pod=pod)
         try:
-            file.commit(line if file.tail.terminated else b"\n" + line)
+            file.commit(line if tail.terminated else b"\n" + line)
         except OSError as error:
             file.close()
             message = f"the audit file {path} cannot be written: {error.strerror}"
@@ -239,10 +243,13 @@ class FileAuditSink(_GroupCommit):
 class StdoutAuditSink(_GroupCommit):
     """Records on a stream such as standard output, durable once the kernel has them: the collector keeps them."""
 
-    def __init__(self, stream: BinaryIO, *, clock: Callable[[], datetime] = utc_now) -> None:
-        """Begin a chain on the stream, blocking; Refusal(AuditUnavailable) if it cannot be written."""
-        medium = AuditStream(stream)
-        line, head = start_chain(new_writer(), time=clock())
+    def __init__(self, stream: BinaryIO, *, pod: str = "", clock: Callable[[], datetime] = utc_now) -> None:
+        """Begin a chain on the stream, blocking; Refusal(AuditUnavailable) if it cannot be written.
+
+        The chain's start names `pod` as in a file. What an earlier run wrote has left, so there is no predecessor.
+        """
+        medium, pod = AuditStream(stream), pod or socket.gethostname()
+        line, head = start_chain(new_writer(pod), time=clock(), pod=pod)
         try:
             medium.commit(line)
         except OSError as error:
