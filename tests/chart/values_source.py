@@ -1,7 +1,7 @@
 """`values.yaml` as its own documentation: each value with its comment, its default, and what it may be.
 
-The comment above a key says what it means. A line `# @schema ...` in it says what a value may be, where the default does
-not: the name of a definition (`tests.chart.definitions`), or a JSON Schema in YAML's flow style.
+The comment above a key says what it means. A line `# @schema ...` in it says what a value may be, where the default
+does not: the name of a definition (`tests.chart.definitions`), or a JSON Schema in YAML's flow style.
 """
 
 from collections.abc import Iterator, Mapping
