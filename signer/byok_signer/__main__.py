@@ -39,8 +39,6 @@ _LOOK = 0.05
 
 def main() -> None:
     """Run the signer; exit status 2 for settings that cannot be used, by name, and 1 for an audit trail that failed."""
-    # gRPC's own log is no JSON, and repeats what is logged or not worth a line, such as a stranger's bad handshake.
-    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     settings = PROGRAM.read_or_exit(sys.argv[1:], os.environ)
     configure_logging(settings.log_level)
     try:

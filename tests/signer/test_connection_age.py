@@ -84,7 +84,8 @@ async def test_streams_outlive_the_age_of_their_connection(fleet: Fleet) -> None
         async with channel_to(fleet, f"127.0.0.1:{tap.port}") as channel:
             stub: rpc.SignerAsyncStub = rpc.SignerStub(channel)
             claims = stub.SignClaims(metadata=bench.metadata, timeout=DEADLINE)
-            watch: grpc.aio.UnaryStreamCall[bytes, bytes] = channel.unary_stream(HEALTH_WATCH)(b"", timeout=DEADLINE)
+            health: grpc.aio.UnaryStreamMultiCallable[bytes, bytes] = channel.unary_stream(HEALTH_WATCH)
+            watch = health(b"", timeout=DEADLINE)
             await watch.read()
             while tap.accepted < AGES:
                 await sign(fleet, channel)

@@ -2,7 +2,9 @@
 
 import asyncio
 import logging
+import threading
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -19,7 +21,8 @@ from byok_api.signer.v1.signer_pb2 import ProbeKeyRequest, ProbeKeyResponse, Wat
 from byok_api.signer.v1.signer_pb2_grpc import KeyProbeServicer, KeyProbeStub, add_KeyProbeServicer_to_server
 from byok_sandbox.ca import ServerCertificate, TlsAuthority
 from byok_service.settings import SettingsError
-from byok_signer.tls import server_credentials
+from byok_signer.tls import problem_with, server_credentials
+from tests.support.mounted_secret import MountedSecret
 
 NOW = datetime.now(UTC)
 OLD = TlsAuthority.create(now=NOW)
@@ -54,6 +57,12 @@ class _Probe(KeyProbeServicer):
 @pytest.fixture
 async def port(files: _Files) -> AsyncIterator[int]:
     """A server behind the files' certificate."""
+    async with served(files) as port:
+        yield port
+
+
+@asynccontextmanager
+async def served(files: _Files | MountedSecret) -> AsyncIterator[int]:
     server = grpc.aio.server()
     add_KeyProbeServicer_to_server(_Probe(), server)
     port = server.add_secure_port("localhost:0", server_credentials(files.cert, files.key))
@@ -80,6 +89,30 @@ async def test_a_new_pair_is_served_to_new_connections(files: _Files, port: int)
     files.write(NEW.issue(now=NOW))
     assert await _is_served(port, NEW)
     assert not await _is_served(port, OLD)
+
+
+async def test_a_new_pair_in_a_secret_that_the_kubelet_swaps_is_served(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    secret = MountedSecret(tmp_path / "secret")
+    secret.publish_pair(OLD.issue(now=NOW))
+    async with served(secret) as port:
+        assert await _is_served(port, OLD)
+        secret.publish_pair(NEW.issue(now=NOW))
+        assert await _is_served(port, NEW)
+        assert not await _is_served(port, OLD)
+    assert [record for record in caplog.records if record.levelno == logging.ERROR] == []
+
+
+def test_a_secret_that_is_swapped_while_it_is_read_is_never_half_of_each_pair(tmp_path: Path) -> None:
+    secret, pairs = MountedSecret(tmp_path / "secret"), [OLD.issue(now=NOW), NEW.issue(now=NOW)]
+    secret.publish_pair(pairs[0])
+    for number in range(300):
+        swap = threading.Thread(target=secret.publish_pair, args=(pairs[number % 2],))
+        swap.start()
+        found = problem_with(secret.cert, secret.key)
+        swap.join()
+        assert found is None
 
 
 async def test_a_half_written_pair_is_never_taken_and_the_whole_one_is(
