@@ -29,15 +29,14 @@ def administrator(announced: Mapping[str, Any]) -> AwsAccess:
     return AwsAccess(announced["address"], keys["accessKeyId"], keys["secretAccessKey"], REGION)
 
 
-def start_tsa(folder: Path, authority: SigningAuthority) -> Child:
-    """Start a time-stamp authority, which announces itself on its standard output."""
+def start_tsa(folder: Path, authority: SigningAuthority, *, listen: tuple[str, int] = ("127.0.0.1", 0)) -> Child:
+    """Start a time-stamp authority, which announces itself on its standard output; port 0 takes a free one."""
     tsa = TimeStampAuthority.create(authority, now=datetime.now(UTC))
     chain_file, key_file = folder / "tsa" / "chain.pem", folder / "tsa" / "key.pem"
     chain_file.write_text(tsa.chain_pem)
     _write_secret(key_file, tsa.key_pem)
-    return Child(
-        "tsa", folder / "logs", ["byok_sandbox.tsa", f"--chain-file={chain_file}", f"--key-file={key_file}"], {}
-    )
+    files = [f"--chain-file={chain_file}", f"--key-file={key_file}"]
+    return Child("tsa", folder / "logs", ["byok_sandbox.tsa", *files, f"--host={listen[0]}", f"--port={listen[1]}"], {})
 
 
 def certified_key(owner: KeyOwner, algorithm: SigningAlgorithm, authority: SigningAuthority) -> CertifiedKey:
