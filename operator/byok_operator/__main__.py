@@ -8,6 +8,8 @@ import os
 import signal
 import sys
 
+from byok_api.manifests import SIZE_LIMIT, ManifestError
+from byok_operator.consumers import Consumer, parse_consumers
 from byok_operator.lease import LeadershipLostError
 from byok_operator.means import Means
 from byok_operator.running import Operator
@@ -39,7 +41,7 @@ def main() -> None:
 
 async def serve(settings: Settings) -> None:
     """Work until a signal comes; SettingsError for what can only be found wrong by trying it, LeadershipLostError."""
-    rules = settings.rules()
+    rules, consumers = settings.rules(), _consumers(settings)
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -47,7 +49,7 @@ async def serve(settings: Settings) -> None:
     async with contextlib.AsyncExitStack() as stack:
         api = await _connect(settings)
         stack.push_async_callback(api.close)
-        operator = Operator(settings, api, rules, means=Means.real())
+        operator = Operator(settings, api, rules, consumers=consumers, means=Means.real())
         stack.push_async_callback(operator.close)
         http = await serve_http(settings.http_listen, operator.metrics.exposition, operator.unreadiness)
         stack.push_async_callback(http.close)
@@ -69,6 +71,18 @@ async def _connect(settings: Settings) -> KubernetesApi:
         return await KubernetesApi.connect(settings.kubernetes)
     except SourceError as error:
         raise SettingsError(f"--kubernetes: {error}") from None
+
+
+def _consumers(settings: Settings) -> tuple[Consumer, ...] | None:
+    if settings.consumers is None:
+        return None
+    try:
+        with settings.consumers.open("rb") as file:
+            return parse_consumers(file.read(SIZE_LIMIT + 1), str(settings.consumers))
+    except OSError as error:
+        raise SettingsError(f"--consumers {settings.consumers}: cannot be read: {error.strerror}") from None
+    except ManifestError as error:
+        raise SettingsError(f"--consumers: {error.message}") from None
 
 
 def _door(settings: Settings) -> SignerDoor:

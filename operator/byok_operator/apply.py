@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from byok_api.fields import API_VERSION
 from byok_api.objects import Identity
+from byok_operator.applied import FIELD_MANAGER
 from byok_operator.store import Seen, Store
 from byok_service.kubernetes import (
     BYOK_KEYS,
@@ -25,7 +26,6 @@ from byok_service.kubernetes import (
 )
 
 _LOG = logging.getLogger(__name__)
-FIELD_MANAGER: Final = "byok-operator"
 _RESOURCES: Final[Mapping[str, Resource]] = {"ByokKey": BYOK_KEYS, "SigningRecipe": SIGNING_RECIPES}
 
 

@@ -32,6 +32,7 @@ class _Objects(Collector):
     known: dict[_State, _State] = field(default_factory=dict)
     expiries: dict[ObjectName, datetime] = field(default_factory=dict)
     verified: dict[ObjectName, datetime] = field(default_factory=dict)
+    signer: dict[str, datetime] = field(default_factory=dict)
 
     def put(self, kind: str, name: ObjectName, state: _State) -> None:
         for condition, status in self.states.pop((kind, name), ()):
@@ -59,6 +60,14 @@ class _Objects(Collector):
             "Seconds since a key was last proven to sign.",
             {name: (now - moment).total_seconds() for name, moment in self.verified.items()},
         )
+        certificates = GaugeMetricFamily(
+            "byok_operator_signer_certificate_expiry_seconds",
+            "Seconds until the self-managed CA or serving certificate of the signer expires; negative once it has.",
+            labels=("certificate",),
+        )
+        for name, end in self.signer.items():
+            certificates.add_metric((name,), (end - now).total_seconds())
+        yield certificates
 
 
 class Metrics:
@@ -77,6 +86,9 @@ class Metrics:
         self._events_dropped = self._counter("events_dropped", "Events for which there was no room.")
         self._leader = self._gauge("leader", "1 while this process is the one that writes, else 0.")
         self._depth = self._gauge("queue_depth", "Objects that are due or being worked on.")
+        self._consumers = self._gauge(
+            "consumer_namespaces", "Namespaces of the installation's list: served, absent, or failed.", "state"
+        )
         self._age = self._gauge("queue_age_seconds", "For how long the object that waits longest has been due.")
 
     def reconciled(self, kind: str, outcome: str, seconds: float) -> None:
@@ -103,6 +115,15 @@ class Metrics:
         """Have the queue asked whenever metrics are read: how many are due, and for how many seconds the oldest is."""
         self._depth.set_function(depth)
         self._age.set_function(age)
+
+    def signer_certificates(self, *, ca: datetime, serving: datetime | None) -> None:
+        """Say when the self-managed CA and serving certificate of the signer expire."""
+        self._objects.signer = {"ca": ca} | ({"serving": serving} if serving else {})
+
+    def consumers(self, states: Mapping[str, int]) -> None:
+        """Say how many consumers there are by what became of them: one word of a few."""
+        for state, count in states.items():
+            self._consumers.labels(state).set(count)
 
     def recipe_planned(self, name: ObjectName, conditions: Iterable[Condition] | None) -> None:
         """Replace what is said of a recipe."""

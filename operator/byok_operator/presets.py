@@ -17,6 +17,7 @@ from byok_api.manifests import SIZE_LIMIT, load_documents
 from byok_api.objects import parse_object
 from byok_api.references import ObjectName
 from byok_api.signingrecipe import SigningRecipe
+from byok_operator.applied import FIELD_MANAGER, covers
 from byok_service.kubernetes import (
     BYOK_KEYS,
     NOT_FOUND,
@@ -29,7 +30,6 @@ from byok_service.kubernetes import (
 )
 
 _LOG = logging.getLogger(__name__)
-FIELD_MANAGER = "byok-operator"
 FILES_LIMIT = 200
 _INTERVAL = 15.0
 """Seconds between two looks at the files and at what became of the objects."""
@@ -90,15 +90,6 @@ def merge(found: Sequence[Found]) -> Found:
         if first is not each:
             problems.append(f"{each} is defined in {first.source} already; keep one of them")
     return Found(tuple(wanted.values()), tuple(problems))
-
-
-def covers(stored: object, wanted: object) -> bool:
-    """Say whether everything that is wanted is there; mappings may hold more. Pure."""
-    if isinstance(wanted, Mapping):
-        return isinstance(stored, Mapping) and all(
-            name in stored and covers(stored[name], part) for name, part in wanted.items()
-        )
-    return stored == wanted
 
 
 class Presets:

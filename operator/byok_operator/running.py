@@ -3,13 +3,18 @@
 import asyncio
 import logging
 import socket
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Sequence
+from datetime import timedelta
 
 from byok_api.installation import Rules
 from byok_api.inventory import KEY, Inventory
 from byok_api.objects import Identity
 from byok_api.references import ObjectName
 from byok_operator.apply import StatusWriter
+from byok_operator.certificate_keeper import CertificateKeeper
+from byok_operator.certificates import Demands
+from byok_operator.consumer_keeper import ConsumerKeeper
+from byok_operator.consumers import Consumer
 from byok_operator.events import EventWriter
 from byok_operator.handlers import KopfThread
 from byok_operator.inbox import Inbox
@@ -21,8 +26,9 @@ from byok_operator.metrics import Metrics
 from byok_operator.presets import Presets
 from byok_operator.queue import Retries, WorkQueue
 from byok_operator.reconcile import Desk, Reconciler
-from byok_operator.settings import Settings
+from byok_operator.settings import Settings, SignerTls
 from byok_operator.store import Store
+from byok_operator.trust import Trust
 from byok_service.kubernetes import KubernetesApi
 
 _LOG = logging.getLogger(__name__)
@@ -35,7 +41,15 @@ _LOOK_SECONDS = 0.1
 class Operator:
     """Everything but the signers and the HTTP door; `run` it once, then `close` it."""
 
-    def __init__(self, settings: Settings, api: KubernetesApi, rules: Rules, *, means: Means) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        api: KubernetesApi,
+        rules: Rules,
+        *,
+        consumers: Sequence[Consumer] | None,
+        means: Means,
+    ) -> None:
         self.filled = asyncio.Event()
         """Set once everything that is in the cluster is known."""
         self._settings = settings
@@ -56,6 +70,7 @@ class Operator:
         self._presets = Presets(
             api, settings.namespace, folder=settings.presets, managed_key_file=settings.managed_key_file
         )
+        self._trust = Trust(self._certificates(), self._consumers(consumers), ca_file=settings.signer_ca_file)
 
     def keys_changed(self, names: Iterable[ObjectName]) -> None:
         """Have keys looked at, of which a signer says something new."""
@@ -116,7 +131,29 @@ class Operator:
             *(keys.probe() for _ in range(self._settings.probes)),
             self._events.run(),
             self._presets.run(),
+            self._trust.run(),
             signers.run(),
         ):
             tasks.create_task(work)
         await self._elector.hold()
+
+    def _certificates(self) -> CertificateKeeper | None:
+        settings = self._settings
+        if settings.signer_tls is not SignerTls.SELF_MANAGED:
+            return None
+        demands = Demands(settings.signer_tls_names, timedelta(seconds=settings.signer_tls_grace_seconds))
+        return CertificateKeeper(self._api, settings.namespace, demands, now=self._means.now, metrics=self.metrics)
+
+    def _namespaces(self) -> Collection[str]:
+        return self._inventory.namespace_labels.keys()
+
+    def _consumers(self, consumers: Sequence[Consumer] | None) -> ConsumerKeeper | None:
+        if consumers is None:
+            return None
+        return ConsumerKeeper(
+            self._api,
+            consumers,
+            address=str(self._settings.signers[0]),
+            namespaces=self._namespaces,
+            metrics=self.metrics,
+        )

@@ -68,14 +68,7 @@ class SignerDoor:
 
     def trusted(self) -> bytes:
         """Read the CA certificates; UnusableFileError."""
-        data = _read(self.ca_file, _CA_LIMIT)
-        try:
-            # A file that is half-written yields those before.
-            if len(load_pem_x509_certificates(data)) == data.count(_PEM_BEGIN):
-                return data
-        except ValueError:
-            pass
-        raise UnusableFileError(f"{self.ca_file}: holds no CA certificates in PEM, or a damaged one")
+        return read_trusted(self.ca_file)
 
     async def endpoints(self, resolve: Resolve) -> tuple[set[Endpoint], list[str]]:
         """Look all hosts up; tells also what is wrong with those that have no addresses just now."""
@@ -86,6 +79,18 @@ class SignerDoor:
             for ip in ips
         }
         return found, [fault for _, fault in answers if fault]
+
+
+def read_trusted(path: Path) -> bytes:
+    """Read a file of CA certificates in PEM; UnusableFileError."""
+    data = _read(path, _CA_LIMIT)
+    try:
+        # A file that is half-written yields those before.
+        if len(load_pem_x509_certificates(data)) == data.count(_PEM_BEGIN):
+            return data
+    except ValueError:
+        pass
+    raise UnusableFileError(f"{path}: holds no CA certificates in PEM, or a damaged one")
 
 
 def open_channel(endpoint: Endpoint, trusted: bytes, *, ping_seconds: float) -> grpc.aio.Channel:

@@ -8,7 +8,8 @@ from aiohttp import web
 
 from byok_api.signingrecipe import SigningRecipe
 from byok_operator import presets
-from byok_operator.presets import Presets, covers, read_file
+from byok_operator.applied import covers
+from byok_operator.presets import Presets, read_file
 from byok_service.kubernetes import KubernetesApi
 from tests.support.fake_api_server import Body, FakeApiServer
 from tests.support.manifests import key_document, recipe_document, yaml_of

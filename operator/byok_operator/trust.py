@@ -1,0 +1,59 @@
+"""What the signer and those who call it trust each other by, kept by whoever leads."""
+
+import asyncio
+import logging
+from pathlib import Path
+
+from byok_operator.certificate_keeper import CertificateKeeper
+from byok_operator.consumer_keeper import ConsumerKeeper
+from byok_operator.signer_channels import UnusableFileError, read_trusted
+
+_LOG = logging.getLogger(__name__)
+_INTERVAL = 15
+"""Seconds between two looks."""
+_GLANCE = 1.0
+"""Seconds between two glances at whether a consumer's namespace has appeared, which costs nothing."""
+
+
+class Trust:
+    """Runs the two keepers, as far as an installation has them; consumers of another's CA learn it from `ca_file`."""
+
+    def __init__(
+        self, certificates: CertificateKeeper | None, consumers: ConsumerKeeper | None, *, ca_file: Path
+    ) -> None:
+        self._certificates = certificates
+        self._consumers = consumers
+        self._ca_file = ca_file
+        self._said: tuple[str, ...] = ()
+
+    async def run(self) -> None:
+        """Look at all of it, and mend what differs, forever."""
+        while self._certificates or self._consumers:
+            await self.refresh()
+            for _ in range(_INTERVAL):
+                await asyncio.sleep(_GLANCE)
+                if self._consumers and self._consumers.has_news:
+                    break
+
+    async def refresh(self) -> None:
+        """Look once: the CA first, and then what is told of it."""
+        problems: list[str] = []
+        if self._certificates:
+            await self._certificates.refresh(self._consumers.known if self._consumers else self._certificates.bundle)
+            problems += self._certificates.problems
+        if self._consumers:
+            await self._consumers.refresh(await self._bundle(problems))
+            problems += self._consumers.problems
+        for problem in problems:
+            if problem not in self._said:
+                _LOG.error("certificates or consumers not kept", extra={"found": problem})
+        self._said = tuple(problems)
+
+    async def _bundle(self, problems: list[str]) -> bytes | None:
+        if self._certificates:
+            return self._certificates.bundle
+        try:
+            return await asyncio.to_thread(read_trusted, self._ca_file)
+        except UnusableFileError as error:
+            problems.append(f"consumers are told of no CA: --signer-ca-file {error}")
+            return None
