@@ -37,6 +37,10 @@ _Response = TypeVar("_Response")
 _Method = Callable[["_Connection"], "grpc.UnaryUnaryMultiCallable[_Request, _Response]"]
 
 
+_HEALTH, _SERVING = "/grpc.health.v1.Health/Check", b"\x08\x01"
+"""gRPC's health protocol by hand, for its stubs are a package of their own: field 1, the status, has the value 1."""
+
+
 class _Connection:
     """A channel and its stubs, trusting the certificates it was made with for good."""
 
@@ -50,6 +54,7 @@ class _Connection:
         self.signer = SignerStub(self.channel)
         self.probe = KeyProbeStub(self.channel)
         self.certification = CertificationStub(self.channel)
+        self.health: grpc.UnaryUnaryMultiCallable[bytes, bytes] = self.channel.unary_unary(_HEALTH)
 
 
 class _Channel:
@@ -82,6 +87,9 @@ class _Channel:
         self, request: CreateCertificateRequestRequest, switch: Switch
     ) -> CreateCertificateRequestResponse:
         return self._call(lambda to: to.certification.CreateCertificateRequest, request, switch)
+
+    def is_serving(self, switch: Switch) -> bool:
+        return self._call(lambda to: to.health, b"", switch) == _SERVING
 
     def close(self) -> None:
         self._connection.channel.close()
@@ -201,6 +209,10 @@ class SignerClient:
     def probe_key(self, request: ProbeKeyRequest) -> ProbeKeyResponse:
         """Ask the signer whether it can use a key."""
         return self._remote.probe_key(request, Switch())
+
+    def is_serving(self) -> bool:
+        """Ask whether the signer takes calls (grpc.health.v1)."""
+        return self._remote.is_serving(Switch())
 
     def create_certificate_request(self, request: CreateCertificateRequestRequest) -> CreateCertificateRequestResponse:
         """Have a certificate signing request made for a key, and signed by KMS."""

@@ -229,6 +229,8 @@ def started(**changes: object) -> bytes:
         started(predecessor=["a/1"]),
         started(predecessor="a/01"),
         started(predecessor="no-slash"),
+        started(pod=7),
+        started(pod=["byok-signer-0"]),
         started(sequence=1),
         started(torn="abc"),
         started(torn=[{"size": "1", "sha256": "ab" * 32}]),

@@ -22,6 +22,7 @@ from byok_signer.rpc_status import STATUS_DETAILS_KEY, status_of
 from tests.support.pki import Identity, identity
 
 TOKEN = "token-of-the-test"
+SERVING, NOT_SERVING = b"\x08\x01", b"\x08\x02"  # grpc/health/v1/health.proto, HealthCheckResponse
 _X5CHAIN = 33  # RFC 9360, section 2
 HASH = hashlib.sha256(b"{}").hexdigest()
 
@@ -74,6 +75,7 @@ class FakeSigner:
         """Bytes; heeded by `start`."""
         self.times: list[float] = []
         """When each SignClaim arrived, by the monotonic clock."""
+        self.health = SERVING
         self.calls: list[str] = []
         self.claims: list[signer_pb2.SignClaimRequest] = []
         self.address = ""
@@ -228,6 +230,9 @@ def _handlers(signer: FakeSigner) -> tuple[grpc.GenericRpcHandler, ...]:
             services["Signer"].full_name, {"GetRecipe": get_recipe, "SignClaim": sign_claim}
         ),
         grpc.method_handlers_generic_handler(services["KeyProbe"].full_name, {"ProbeKey": probe_key}),
+        grpc.method_handlers_generic_handler(
+            "grpc.health.v1.Health", {"Check": grpc.unary_unary_rpc_method_handler(lambda *_: signer.health)}
+        ),
     )
 
 

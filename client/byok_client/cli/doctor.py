@@ -59,24 +59,33 @@ class Patient:
 
     recipe_reference: str | None
     now: datetime
+    expected: Reason | None = None
+    """For which the signer shall refuse the recipe, if it shall."""
     settings: ClientSettings | None = None
     claims: Mapping[str, Any] | None = None
+    is_reached: bool = False
+    """Whether a connection was made, by a certificate that is trusted."""
     recipe: Recipe | None = None
 
 
-def examine(recipe: str | None, cluster_checks: ClusterChecks | None) -> Report:
-    """Make every check that can be made; those that hang on one that failed are skipped."""
-    patient = Patient(recipe, datetime.now(UTC))
+def examine(recipe: str | None, cluster_checks: ClusterChecks | None, *, expected: Reason | None = None) -> Report:
+    """Make every check that can be made; those that hang on one that failed are skipped.
+
+    With `expected` it is good if the recipe is refused for that reason; then the cluster is not asked about rights.
+    """
+    patient = Patient(recipe, datetime.now(UTC), expected)
     findings = [check(patient) for check in CHECKS]
-    if cluster_checks is None:
-        found = "the extra cli is not installed, so the cluster is not looked at"
-        findings.append(Finding("cluster", Verdict.SKIPPED, found, "pip install 'byok-operator[cli]'"))
-    else:
-        findings += cluster_checks(patient)
+    if expected is None:
+        findings += (cluster_checks or _without_extra)(patient)
     document = {"checks": [_document(finding) for finding in findings]}
     lines = [line for finding in findings for line in _lines(finding)]
     bad = [finding.exit for finding in findings if finding.verdict is Verdict.BAD]
     return Report(document, lines, Exit.FAILED if Exit.FAILED in bad else next(iter(bad), Exit.OK))
+
+
+def _without_extra(_: Patient) -> Iterator[Finding]:
+    found = "the extra cli is not installed, so the cluster is not looked at"
+    yield Finding("cluster", Verdict.SKIPPED, found, "pip install 'byok-operator[cli]'")
 
 
 def refused(check: str, refusal: Refusal) -> Finding:
@@ -147,6 +156,7 @@ def _tls(patient: Patient) -> Finding:
     if settings is None:
         return _skipped("TLS", "configuration")
     if settings.is_local:
+        patient.is_reached = True
         return Finding("TLS", Verdict.GOOD, "a socket of this machine needs none")
     trusted = settings.trusted_certificates()
     context = ssl.create_default_context(cadata=trusted.decode("ascii") if trusted else None)
@@ -163,7 +173,22 @@ def _tls(patient: Patient) -> Finding:
     except OSError as error:
         remedy = "is that the signer's gRPC port?"
         return _bad("TLS", f"no TLS connection: {error.strerror or error}", remedy, Exit.UNAVAILABLE)
+    patient.is_reached = True
     return Finding("TLS", Verdict.GOOD, f"trusted until {certificate.get('notAfter')}")
+
+
+def _health(patient: Patient) -> Finding:
+    if patient.settings is None or patient.claims is None or not patient.is_reached:
+        return _skipped("health", "token, connection or TLS")
+    try:
+        with SignerClient(patient.settings) as client:
+            is_serving = client.is_serving()
+    except Refusal as refusal:
+        return refused("health", refusal)
+    if not is_serving:
+        remedy = "it stops, or has not begun: ask again, and look at its /readyz"
+        return _bad("health", f"{patient.settings.address} does not take calls", remedy, Exit.UNAVAILABLE)
+    return Finding("health", Verdict.GOOD, f"{patient.settings.address} takes calls")
 
 
 def _recipe(patient: Patient) -> Finding:
@@ -175,8 +200,13 @@ def _recipe(patient: Patient) -> Finding:
         with SignerClient(patient.settings) as client:
             patient.recipe = client.recipe(patient.recipe_reference)
     except Refusal as refusal:
+        if refusal.reason is patient.expected:
+            return Finding("recipe", Verdict.GOOD, f"refused, as it shall be: {refusal.reason.name}: {refusal.message}")
         return refused("recipe", refusal)
     recipe = patient.recipe
+    if patient.expected is not None:
+        remedy = f"take the right to sign under it from {patient.claims['sub']}"
+        return _bad("recipe", f"{recipe} may be used, and shall be refused: {patient.expected.name}", remedy)
     return Finding("recipe", Verdict.GOOD, f"{recipe} may be used; it signs with {recipe.algorithm} and {recipe.key}")
 
 
@@ -191,7 +221,7 @@ def _certificate(patient: Patient) -> Finding:
     return Finding("certificate", Verdict.GOOD, found)
 
 
-CHECKS: tuple[Check, ...] = (_configuration, _token, _clock, _connection, _tls, _recipe, _certificate)
+CHECKS: tuple[Check, ...] = (_configuration, _token, _clock, _connection, _tls, _health, _recipe, _certificate)
 
 
 def _connect(settings: ClientSettings) -> socket.socket:

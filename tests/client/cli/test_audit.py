@@ -8,9 +8,10 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
+from byok_api.audit import start_chain
 from byok_api.signatures import spki_sha256
 from tests.support.command_line import Cli
-from tests.support.trails import CHECKPOINT_INTENT, CHECKPOINT_KEY, INTENT, REFUSED, sealed, trail
+from tests.support.trails import CHECKPOINT_INTENT, CHECKPOINT_KEY, INTENT, REFUSED, TIME, sealed, trail
 
 
 @pytest.fixture
@@ -29,6 +30,18 @@ def test_an_intact_trail_is_told_with_its_head(cli: Cli, tmp_path: Path, lines: 
     assert ended.status == 0
     assert ended.out.startswith("intact\n5 records on 5 lines: 1 chain-start, 1 intent, 2 outcome, 1 refusal\n")
     assert "signer-a/" in ended.out
+
+
+def test_each_chain_is_told_with_its_pod(cli: Cli, tmp_path: Path) -> None:
+    line, head = start_chain("signer-a", time=TIME, pod="byok-signer-0")
+    after, _ = start_chain("signer-b", time=TIME, pod="byok-signer-0", predecessor=head)
+    path = _file(tmp_path, [line, after])
+    assert "signer-b/0  byok-signer-0  2-2    signer-a/0" in cli("audit", "verify", path).out
+    chains = cli("audit", "verify", path, "-o", "json").document["chains"]
+    assert [(chain["pod"], chain["predecessor"]) for chain in chains] == [
+        ("byok-signer-0", None),
+        ("byok-signer-0", "signer-a/0"),
+    ]
 
 
 def test_an_altered_record_fails_with_its_line(cli: Cli, tmp_path: Path, lines: list[bytes]) -> None:

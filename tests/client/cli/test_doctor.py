@@ -12,7 +12,7 @@ import pytest
 from byok_api.errors import Reason, Refusal
 from byok_sandbox.ca import TlsAuthority
 from tests.support.command_line import Cli
-from tests.support.fake_signer import FakeSigner, serving
+from tests.support.fake_signer import NOT_SERVING, FakeSigner, serving
 
 WriteToken = Callable[..., None]
 
@@ -117,6 +117,45 @@ def test_a_recipe_that_is_refused_is_told_with_the_signers_reason(
     ended = cli("doctor", "--recipe", "media/photo")
     assert ended.status == 1
     assert "bad  recipe: RecipeNotAllowed: recipe media/photo" in ended.out
+
+
+REFUSAL = Refusal(Reason.RecipeNotAllowed, "recipe media/photo: there is no such recipe")
+EXPECTED = ("doctor", "--recipe", "media/photo", "--expect-refusal", "RecipeNotAllowed")
+
+
+def test_a_refusal_that_is_expected_is_good(cli: Cli, write_token: WriteToken, signer: FakeSigner) -> None:
+    write_token()
+    signer.recipe_failures.append(REFUSAL)
+    ended = cli(*EXPECTED)
+    assert (ended.status, "good  recipe: refused, as it shall be: RecipeNotAllowed" in ended.out) == (0, True)
+    assert "good  health: " in ended.out
+
+
+def test_no_refusal_where_one_is_expected_is_bad(cli: Cli, write_token: WriteToken) -> None:
+    write_token()
+    ended = cli(*EXPECTED)
+    assert (ended.status, "may be used, and shall be refused: RecipeNotAllowed" in ended.out) == (1, True)
+
+
+def test_another_refusal_than_the_expected_one_is_bad(cli: Cli, write_token: WriteToken, signer: FakeSigner) -> None:
+    write_token()
+    signer.recipe_failures.append(Refusal(Reason.KeyDeactivated, "key media/brand is deactivated"))
+    ended = cli(*EXPECTED)
+    assert (ended.status, "bad  recipe: KeyDeactivated" in ended.out) == (1, True)
+
+
+@pytest.mark.parametrize(
+    "arguments", [("--recipe", "media/photo", "--expect-refusal", "No"), ("--expect-refusal", "No")]
+)
+def test_an_expected_refusal_is_named_and_is_a_recipes(cli: Cli, arguments: tuple[str, ...]) -> None:
+    assert cli("doctor", *arguments).status == 2
+
+
+def test_a_signer_that_takes_no_calls_is_told(cli: Cli, write_token: WriteToken, signer: FakeSigner) -> None:
+    write_token()
+    signer.health = NOT_SERVING
+    verdict, found = _verdicts(cli)["health"]
+    assert (verdict, "does not take calls" in found) == ("bad", True)
 
 
 def test_without_settings_the_rest_is_skipped(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:

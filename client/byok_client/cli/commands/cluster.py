@@ -11,6 +11,7 @@ from byok_client.cli.commands.help import examples
 from byok_client.cli.output import Format, FormatOption, answer
 
 if TYPE_CHECKING:
+    from byok_api.errors import Reason
     from byok_client.cli.doctor import ClusterChecks
 
 
@@ -35,6 +36,7 @@ def add_to(app: typer.Typer) -> None:
         epilog=examples(
             "byokctl doctor --recipe media/photo",
             "byokctl doctor -o json",
+            "byokctl doctor --recipe media/photo --expect-refusal RecipeNotAllowed",
         )
     )(doctor)
 
@@ -64,6 +66,12 @@ def doctor(
     recipe: Annotated[
         str | None, typer.Option("--recipe", help="Recipe that shall be usable: [namespace/]name[@version].")
     ] = None,
+    refusal: Annotated[
+        str | None,
+        typer.Option(
+            "--expect-refusal", metavar="REASON", help="Reason that the recipe shall be refused for; else all is bad."
+        ),
+    ] = None,
     namespace: Annotated[
         str, typer.Option("--installation-namespace", help="Namespace that the operator runs in.")
     ] = "byok-system",
@@ -75,7 +83,20 @@ def doctor(
     """
     from byok_client.cli import doctor as work  # noqa: PLC0415 - loaded when it runs
 
-    answer(lambda: work.examine(recipe, _cluster_checks(namespace)), output_format)
+    expected = _reason(refusal, recipe)
+    answer(lambda: work.examine(recipe, _cluster_checks(namespace), expected=expected), output_format)
+
+
+def _reason(refusal: str | None, recipe: str | None) -> "Reason | None":
+    from byok_api.errors import Reason  # noqa: PLC0415 - grpc, which help does without
+
+    if refusal is None:
+        return None
+    if recipe is None:
+        raise typer.BadParameter("name the recipe with --recipe", param_hint="--expect-refusal")
+    if refusal not in Reason.__members__:
+        raise typer.BadParameter(f"{refusal[:80]!r} is no reason of the signer's", param_hint="--expect-refusal")
+    return Reason[refusal]
 
 
 def _cluster_checks(namespace: str) -> "ClusterChecks | None":
