@@ -90,11 +90,11 @@ def running_account(place: Place) -> Iterator[Account]:
 
 
 def _secret(place: Place, control: ControlClient, access: AwsAccess) -> dict[str, str]:
+    # Some that stay, and so have no session token: nobody renews what is in a Secret.
     issued = control.issue(SIGNER_ROLE, session_name="byok-signer")
     profile = {
         "aws_access_key_id": issued["accessKeyId"],
         "aws_secret_access_key": issued["secretAccessKey"],
-        "aws_session_token": issued["sessionToken"],
     }
     owner = {
         "endpoint": f"https://{place.host}:{place.kms_port}",

@@ -60,7 +60,6 @@ async def test_the_signers_credentials_sign_over_tls_with_a_key_of_the_examples(
         verify=str(ca_file),
         aws_access_key_id=profile["default"]["aws_access_key_id"],
         aws_secret_access_key=profile["default"]["aws_secret_access_key"],
-        aws_session_token=profile["default"]["aws_session_token"],
     )
     key, *_ = load_documents(account.config["2-byokkey.yaml"].encode(), "2-byokkey.yaml")
     arn = key["spec"]["aws"]["keyArn"]
