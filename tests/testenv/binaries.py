@@ -16,7 +16,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.testenv.go_toolchain import Say, find_go
-from tests.testenv.modules import ETCD, HELM, PROMTOOL, Module, TestenvError, kubernetes
+from tests.testenv.modules import (
+    CONTAINERD,
+    COREDNS,
+    ETCD,
+    HELM,
+    PODS,
+    PROMTOOL,
+    Module,
+    TestenvError,
+    kubernetes,
+    kubernetes_node,
+)
 
 ASSETS_VARIABLE = "KUBEBUILDER_ASSETS"
 """Names a folder that has the programs already, as controller-runtime's envtest reads it."""
@@ -32,10 +43,32 @@ class Binaries:
     kubectl: Path
 
 
+@dataclass(frozen=True)
+class NodeBinaries:
+    """What a node needs beside the programs of its control plane."""
+
+    containerd: Path
+    containerd_shim_runc_v2: Path
+    ctr: Path
+    coredns: Path
+    kube_proxy: Path
+    kube_scheduler: Path
+    kubelet: Path
+    pause: Path
+    visitor: Path
+
+
 def control_plane_binaries(environ: Mapping[str, str], say: Say) -> Binaries:
     """Find or build what a control plane needs; TestenvError says what is missing and what to do."""
-    found = _find((ETCD, kubernetes(environ)), environ, say)
-    return Binaries(**{name.replace("-", "_"): path for name, path in found.items()})
+    return Binaries(**_fields(_find((ETCD, kubernetes(environ)), environ, say)))
+
+
+def node_binaries(environ: Mapping[str, str], say: Say) -> NodeBinaries:
+    """Find in the cache or build what a node needs; TestenvError says what is missing and what to do.
+
+    KUBEBUILDER_ASSETS is not looked at: what is known by that name has no programs of nodes.
+    """
+    return NodeBinaries(**_fields(_in_cache((kubernetes_node(environ), CONTAINERD, COREDNS, PODS), environ, say)))
 
 
 def helm_binary(environ: Mapping[str, str], say: Say) -> Path:
@@ -58,12 +91,20 @@ def _find(modules: Sequence[Module], environ: Mapping[str, str], say: Say) -> di
     assets = environ.get(ASSETS_VARIABLE)
     if assets:
         return _in_assets(Path(assets), [program for module in modules for program in module.programs])
+    return _in_cache(modules, environ, say)
+
+
+def _in_cache(modules: Sequence[Module], environ: Mapping[str, str], say: Say) -> dict[str, Path]:
     cache = _cache(environ)
     return {
         program: folder / program
         for module, folder in ((module, _built(module, cache, environ, say)) for module in modules)
         for program in module.programs
     }
+
+
+def _fields(found: Mapping[str, Path]) -> dict[str, Path]:
+    return {program.replace("-", "_"): path for program, path in found.items()}
 
 
 def _in_assets(folder: Path, programs: Sequence[str]) -> dict[str, Path]:
@@ -109,7 +150,14 @@ def _build(module: Module, folder: Path, go: Path, environ: Mapping[str, str], *
 def _go_build(module: Module, output: Path, package: str, go: Path, *, environ: Mapping[str, str]) -> None:
     # What the user's own Go projects need must not change what is pinned here.
     settings = {"GOTOOLCHAIN": "local", "GOFLAGS": "", "GOWORK": "off", "GO111MODULE": "on"}
-    flags = ["-mod=readonly", "-buildvcs=false", f"-ldflags=-s -w {module.link_flags}".rstrip(), "-o", str(output)]
+    flags = [
+        "-mod=readonly",
+        "-buildvcs=false",
+        f"-tags={module.tags}",
+        f"-ldflags=-s -w {module.link_flags}".rstrip(),
+        "-o",
+        str(output),
+    ]
     ended = subprocess.run(
         [str(go), "build", *flags, package],
         check=False,

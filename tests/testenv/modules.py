@@ -3,7 +3,7 @@
 import hashlib
 import platform
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,6 +30,8 @@ class Module:
     """Package of each program, by the name of the program."""
     link_flags: str = ""
     """For `go build -ldflags`: kubectl and helm stumble over a program that does not know its version."""
+    tags: str = ""
+    """For `go build -tags`."""
 
     @property
     def name(self) -> str:
@@ -46,10 +48,12 @@ class Module:
 
     @property
     def cache_key(self) -> str:
-        """Changes with every pin, flag and kind of machine."""
+        """Changes with every pin, source of our own, flag and kind of machine."""
         digest = hashlib.sha256()
-        parts = ((self.folder / "go.mod").read_bytes(), (self.folder / "go.sum").read_bytes())
-        for part in (*parts, self.link_flags.encode(), f"{platform.system()}-{platform.machine()}".encode()):
+        files = (self.folder / "go.mod", self.folder / "go.sum", *sorted(self.folder.rglob("*.go")))
+        parts = (path.read_bytes() for path in files)
+        flags = f"{self.link_flags} -tags={self.tags}" if self.tags else self.link_flags
+        for part in (*parts, flags.encode(), f"{platform.system()}-{platform.machine()}".encode()):
             digest.update(hashlib.sha256(part).digest())
         return f"{self.name}-{digest.hexdigest()[:16]}"
 
@@ -61,19 +65,53 @@ HELM = Module(
     "-X helm.sh/helm/v4/internal/version.version=v4.2.4",
 )
 PROMTOOL = Module(_HERE / "promtool", {"promtool": "github.com/prometheus/prometheus/cmd/promtool"})
+_CONTAINERD = "github.com/containerd/containerd/v2"
+CONTAINERD = Module(
+    _HERE / "containerd",
+    {name: f"{_CONTAINERD}/cmd/{name}" for name in ("containerd", "containerd-shim-runc-v2", "ctr")},
+    f"-X {_CONTAINERD}/version.Version=v2.4.2",
+)
+COREDNS = Module(_HERE / "coredns", {"coredns": "github.com/coredns/coredns"})
+PODS = Module(
+    _HERE / "pods",
+    {name: f"byok.dev/testenv/pods/{name}" for name in ("pause", "visitor")},
+    # Static, as there is no other file in their images.
+    tags="netgo,osusergo",
+)
+"""Programs of our own that run in pods."""
+_CONTROL_PLANE_PROGRAMS = ("kube-apiserver", "kube-controller-manager", "kubectl")
+_NODE_PROGRAMS = ("kube-proxy", "kube-scheduler", "kubelet")
 
 
 def kubernetes(environ: Mapping[str, str]) -> Module:
     """Choose the module of the wanted minor release; TestenvError for one that has none."""
+    return _kubernetes(_HERE / f"kubernetes-{_minor(environ)}", _CONTROL_PLANE_PROGRAMS)
+
+
+def kubernetes_node(environ: Mapping[str, str]) -> Module:
+    """Choose the module of a node's own programs, which few runs need; TestenvError for a release that has none."""
+    minor = _minor(environ)
+    folder = _HERE / f"kubernetes-{minor}-node"
+    if not folder.exists():
+        raise TestenvError(
+            f"{KUBERNETES_VARIABLE}={minor}: there are programs of a node for {KUBERNETES_MINORS[0]} only; unset it"
+        )
+    return _kubernetes(folder, _NODE_PROGRAMS)
+
+
+def _minor(environ: Mapping[str, str]) -> str:
     minor = environ.get(KUBERNETES_VARIABLE) or KUBERNETES_MINORS[0]
     if minor not in KUBERNETES_MINORS:
         raise TestenvError(f"{KUBERNETES_VARIABLE}={minor[:40]}: expected one of {', '.join(KUBERNETES_MINORS)}")
-    folder = _HERE / f"kubernetes-{minor}"
+    return minor
+
+
+def _kubernetes(folder: Path, programs: Sequence[str]) -> Module:
     version = _required(folder, "k8s.io/kubernetes")
     major, number, _ = version.removeprefix("v").split(".")
     return Module(
         folder,
-        {name: f"k8s.io/kubernetes/cmd/{name}" for name in ("kube-apiserver", "kube-controller-manager", "kubectl")},
+        {name: f"k8s.io/kubernetes/cmd/{name}" for name in programs},
         f"-X {_VERSION}.gitVersion={version} -X {_VERSION}.gitMajor={major} -X {_VERSION}.gitMinor={number}",
     )
 

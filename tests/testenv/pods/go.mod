@@ -1,0 +1,3 @@
+module byok.dev/testenv/pods
+
+go 1.26.0
