@@ -27,9 +27,7 @@ def main(arguments: list[str]) -> int:
         sys.stderr.write("usage: pip_settings.py FOLDER\n")
         return USAGE
     folder = Path(arguments[0])
-    listed = subprocess.run(
-        [sys.executable, "-m", "pip", "config", "list"], check=True, capture_output=True, text=True
-    )
+    listed = subprocess.run([sys.executable, "-m", "pip", "config", "list"], check=True, capture_output=True, text=True)
     settings = parse(listed.stdout)
     ca_file = ca_of(settings, os.environ)
     _write(folder / "ca", ca_file.read_bytes() if ca_file else b"")
