@@ -21,6 +21,7 @@ from tests.testenv.processes import Processes
 from tests.testenv.system import Cluster, running_cluster
 
 _HERE = Path(__file__).parent
+CONSUMERS = (("consumer-media", ("job", "other-job")), ("consumer-news", ("job",)))
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
@@ -57,7 +58,7 @@ def binaries() -> Binaries:
 @pytest.fixture(scope="session")
 def installation() -> Installation:
     """What `control_plane` has been given."""
-    return Installation(preset_names=shipped_presets())
+    return Installation(preset_names=shipped_presets(), consumers=CONSUMERS)
 
 
 @pytest.fixture(scope="session")

@@ -32,6 +32,10 @@ class Installation:
     signer: str = "byok-signer"
     preset_names: tuple[str, ...] = ()
     managed_key: ObjectName | None = None
+    consumers: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    """Namespaces whose jobs sign, and the ServiceAccounts of each."""
+    self_managed: bool = True
+    """Whether the operator keeps the signer's certificates."""
 
     @property
     def operator_account(self) -> ObjectName:
@@ -55,6 +59,8 @@ class Installation:
     def _has(self, file: str) -> bool:
         if file == "operator-managed-key.yaml":
             return self.managed_key is not None and self.managed_key.namespace == self.namespace
+        if file == "operator-certificates.yaml":
+            return self.self_managed
         return file != "operator-presets.yaml" or bool(self.preset_names)
 
     def _render(self, path: Path) -> str:
@@ -64,6 +70,8 @@ class Installation:
             "SIGNER": self.signer,
             # A list in YAML's flow style and in CEL alike.
             "PRESET_NAMES": f"[{', '.join(repr(name) for name in self.preset_names)}]",
+            # A map from strings to lists of strings in CEL.
+            "CONSUMERS": f"{{{', '.join(f'{name!r}: {list(accounts)!r}' for name, accounts in self.consumers)}}}",
             "MANAGED_KEY_NAMESPACE": self.managed_key.namespace if self.managed_key else "",
             "MANAGED_KEY_NAME": self.managed_key.name if self.managed_key else "",
         }

@@ -8,7 +8,8 @@ from byok_api.references import ObjectName
 from tests.testenv.installed import Installation, shipped_presets
 from tests.testenv.modules import TestenvError
 
-RBAC = Path(__file__).parents[2] / "charts" / "byok-operator" / "manifests" / "rbac"
+_MANIFESTS = Path(__file__).parents[2] / "charts" / "byok-operator" / "manifests"
+RBAC, ADMISSION = _MANIFESTS / "rbac", _MANIFESTS / "admission"
 
 
 def names(installation: Installation, kind: str) -> set[str]:
@@ -33,6 +34,21 @@ def test_only_a_managed_key_of_the_release_namespace_may_be_written() -> None:
     assert role not in names(Installation(), "Role")
     assert role not in names(Installation(managed_key=ObjectName("keys", "managed")), "Role")
     assert role in names(Installation(managed_key=ObjectName("byok-system", "managed")), "Role")
+
+
+def test_only_where_tls_is_self_managed_are_secrets_to_be_read() -> None:
+    role = "byok-operator-certificates"
+    assert role in names(Installation(), "Role")
+    assert role not in names(Installation(self_managed=False), "Role")
+
+
+def test_consumers_are_a_map_in_the_language_of_policies() -> None:
+    installation = Installation(consumers=(("media", ("job", "other")), ("news", ("job",))))
+    policies = [each for each in installation.documents(ADMISSION) if each["kind"] == "ValidatingAdmissionPolicy"]
+    variables = {
+        each["name"]: each["expression"] for policy in policies for each in policy["spec"].get("variables", ())
+    }
+    assert variables["consumers"] == "{'media': ['job', 'other'], 'news': ['job']}"
 
 
 def test_an_unknown_placeholder_is_refused_by_name(tmp_path: Path) -> None:

@@ -113,4 +113,4 @@ def test_the_api_server_finds_no_fault_with_the_policies(control_plane: ControlP
     assert checked() == [{} for _ in POLICIES]
 
 
-POLICIES = ("acknowledgement", "key-in-use", "status", "use")
+POLICIES = ("acknowledgement", "consumer-configmaps", "consumer-rolebindings", "key-in-use", "status", "use")

@@ -1,0 +1,203 @@
+"""The operator keeps certificates and consumers on a real API server, with no more rights than it has in production."""
+
+from collections.abc import AsyncIterator, Iterator, Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from byok_operator.certificate_keeper import CA_SECRET, TLS_SECRET, CertificateKeeper
+from byok_operator.certificates import Demands, kept_in, pem_of
+from byok_operator.consumer_keeper import ConsumerKeeper
+from byok_operator.consumers import Consumer, config_map, owner_reference, role_binding
+from byok_operator.metrics import Metrics
+from byok_operator.trust import Trust
+from byok_service.kubernetes import ApiError, JsonObject, KubernetesApi
+from byok_service.kubernetes_resources import CLUSTER_ROLES, CONFIG_MAPS, ROLE_BINDINGS, SECRETS
+from tests.support.cluster_requests import RBAC, Requests, administrator, may, until
+from tests.testenv.control_plane import ControlPlane
+from tests.testenv.installed import Installation
+
+MEDIA = "consumer-media"
+ADDRESS = "byok-signer.byok-system.svc:8443"
+DEMANDS = Demands(("byok-signer.byok-system.svc",), timedelta(0))
+LISTED = (Consumer(MEDIA, ("job", "other-job")), Consumer("consumer-of-tomorrow", ("job",)))
+
+
+def namespace(name: str) -> JsonObject:
+    return {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}
+
+
+@pytest.fixture(scope="module")
+def requests(control_plane: ControlPlane) -> Iterator[Requests]:
+    with administrator(control_plane) as requests:
+        assert requests.create(namespace(MEDIA)).taken
+        yield requests
+        requests.delete(namespace(MEDIA))
+
+
+@pytest.fixture
+async def admin(control_plane: ControlPlane) -> AsyncIterator[KubernetesApi]:
+    api = await KubernetesApi.connect(str(control_plane.kubeconfig))
+    yield api
+    await api.close()
+
+
+@pytest.fixture
+async def api(control_plane: ControlPlane, installation: Installation) -> AsyncIterator[KubernetesApi]:
+    """The operator's own connection."""
+    api = await KubernetesApi.connect(str(control_plane.kubeconfig_for(installation.operator_account)))
+    yield api
+    await api.close()
+
+
+@pytest.fixture
+async def secrets(admin: KubernetesApi, installation: Installation) -> AsyncIterator[None]:
+    """Both Secrets, as the chart makes them."""
+    place = installation.namespace
+    for name in (CA_SECRET, TLS_SECRET):
+        metadata = {"name": name, "namespace": place}
+        body = {"apiVersion": "v1", "kind": "Secret", "type": "Opaque", "metadata": metadata}
+        await admin.create(SECRETS, body, namespace=place)
+    yield
+    for name in (CA_SECRET, TLS_SECRET):
+        await admin.delete(SECRETS, place, name)
+
+
+def certificates(api: KubernetesApi, installation: Installation) -> CertificateKeeper:
+    metrics = Metrics(lambda: datetime.now(UTC))
+    return CertificateKeeper(api, installation.namespace, DEMANDS, now=lambda: datetime.now(UTC), metrics=metrics)
+
+
+def consumers(api: KubernetesApi, listed: Sequence[Consumer] = LISTED) -> ConsumerKeeper:
+    metrics = Metrics(lambda: datetime.now(UTC))
+    return ConsumerKeeper(api, listed, address=ADDRESS, namespaces=lambda: (MEDIA, "default"), metrics=metrics)
+
+
+@pytest.mark.usefixtures("secrets")
+async def test_empty_secrets_are_filled_and_consumers_are_told_and_let_in(
+    api: KubernetesApi, admin: KubernetesApi, installation: Installation, requests: Requests
+) -> None:
+    keeper, given = certificates(api, installation), consumers(api)
+    await Trust(keeper, given, ca_file=Path("/nowhere")).refresh()
+    assert (keeper.problems, given.problems) == ((), ())
+    secret = kept_in((await admin.get(SECRETS, installation.namespace, TLS_SECRET))["data"])
+    told = (await admin.get(CONFIG_MAPS, MEDIA, "byok-signer"))["data"]
+    assert told == {"address": ADDRESS, "ca.crt": pem_of(secret.bundle).decode()}
+    right = {"namespace": MEDIA, "group": "byok.dev", "resource": "signingrecipes", "verb": "sign", "name": "photo"}
+    until(lambda: may(requests, f"system:serviceaccount:{MEDIA}:job", right), "a job may sign")
+    assert not may(requests, f"system:serviceaccount:{MEDIA}:stranger", right)
+
+
+@pytest.mark.usefixtures("requests", "secrets")
+async def test_what_is_as_it_should_be_is_not_written(
+    api: KubernetesApi, admin: KubernetesApi, installation: Installation
+) -> None:
+    trust = Trust(certificates(api, installation), consumers(api), ca_file=Path("/nowhere"))
+    # The second look writes down that all have the CA.
+    for _ in range(2):
+        await trust.refresh()
+    places = (SECRETS, installation.namespace, CA_SECRET), (SECRETS, installation.namespace, TLS_SECRET)
+    given = (CONFIG_MAPS, MEDIA, "byok-signer"), (ROLE_BINDINGS, MEDIA, "byok-signer")
+    before = [(await admin.get(*place))["metadata"]["resourceVersion"] for place in (*places, *given)]
+    for each in (trust, Trust(certificates(api, installation), consumers(api), ca_file=Path("/nowhere"))):
+        await each.refresh()
+    assert [(await admin.get(*place))["metadata"]["resourceVersion"] for place in (*places, *given)] == before
+
+
+@pytest.mark.usefixtures("requests")
+async def test_what_somebody_changed_or_deleted_is_restored(api: KubernetesApi, admin: KubernetesApi) -> None:
+    keeper = consumers(api)
+    await keeper.refresh(b"CA\n")
+    stored = await admin.get(CONFIG_MAPS, MEDIA, "byok-signer")
+    await admin.replace(CONFIG_MAPS, {**stored, "data": {"address": "elsewhere:1", "note": "theirs"}})
+    bound = await admin.get(ROLE_BINDINGS, MEDIA, "byok-signer")
+    thief = {"kind": "ServiceAccount", "name": "thief", "namespace": MEDIA}
+    await admin.replace(ROLE_BINDINGS, {**bound, "subjects": [thief]})
+    await keeper.refresh(b"CA\n")
+    data = (await admin.get(CONFIG_MAPS, MEDIA, "byok-signer"))["data"]
+    assert data == {"address": ADDRESS, "ca.crt": "CA\n", "note": "theirs"}
+    subjects = (await admin.get(ROLE_BINDINGS, MEDIA, "byok-signer"))["subjects"]
+    assert [each["name"] for each in subjects] == ["job", "other-job"]
+    for resource in (CONFIG_MAPS, ROLE_BINDINGS):
+        await admin.delete(resource, MEDIA, "byok-signer")
+    await keeper.refresh(b"CA\n")
+    assert keeper.problems == ()
+    assert (await admin.get(ROLE_BINDINGS, MEDIA, "byok-signer"))["subjects"] == subjects
+
+
+@pytest.mark.usefixtures("requests")
+async def test_what_the_policy_does_not_list_is_not_given_and_said(api: KubernetesApi) -> None:
+    keeper = consumers(api, (Consumer("default", ("job",)), Consumer(MEDIA, ("thief",))))
+    await keeper.refresh(b"CA\n")
+    assert len(keeper.problems) == 3
+    assert all("was refused by the API server" in problem for problem in keeper.problems)
+    assert keeper.known is None
+
+
+@pytest.mark.usefixtures("requests")
+async def test_a_binding_of_another_role_is_named_and_how_to_make_room(
+    api: KubernetesApi, admin: KubernetesApi
+) -> None:
+    keeper = consumers(api)
+    await keeper.refresh(b"CA\n")
+    await admin.delete(ROLE_BINDINGS, MEDIA, "byok-signer")
+    role = {"apiGroup": RBAC, "kind": "ClusterRole", "name": "view"}
+    body = {"metadata": {"name": "byok-signer"}, "roleRef": role, "subjects": []}
+    await admin.create(ROLE_BINDINGS, body, namespace=MEDIA)
+    await keeper.refresh(b"CA\n")
+    (problem,) = keeper.problems
+    assert f"kubectl -n {MEDIA} delete rolebinding byok-signer" in problem
+    await admin.delete(ROLE_BINDINGS, MEDIA, "byok-signer")
+    await keeper.refresh(b"CA\n")
+    assert keeper.problems == ()
+
+
+async def test_a_namespace_that_is_no_consumer_any_more_loses_what_the_operator_gave_it_and_nothing_else(
+    api: KubernetesApi, admin: KubernetesApi, requests: Requests
+) -> None:
+    owner = owner_reference((await admin.get(CLUSTER_ROLES, "", "byok-operator"))["metadata"]["uid"])
+    given = {
+        CONFIG_MAPS: config_map("default", owner, address="a:1", bundle=b""),
+        ROLE_BINDINGS: role_binding(Consumer("default", ("job",)), owner),
+    }
+    for manager, left in (("byok-operator", False), ("somebody", True)):
+        for resource, body in given.items():
+            await admin.apply(resource, body, field_manager=manager)
+        keeper = consumers(api)
+        await keeper.refresh(b"CA\n")
+        assert keeper.problems == ()
+        for body in given.values():
+            assert requests.read(body).taken is left
+    for resource in given:
+        await admin.delete(resource, "default", "byok-signer")
+
+
+async def test_what_is_given_goes_with_the_cluster_role_that_owns_it(
+    api: KubernetesApi, admin: KubernetesApi, requests: Requests
+) -> None:
+    await consumers(api).refresh(b"CA\n")
+    owner = await admin.get(CLUSTER_ROLES, "", "byok-operator")
+    (reference,) = (await admin.get(CONFIG_MAPS, MEDIA, "byok-signer"))["metadata"]["ownerReferences"]
+    assert reference == owner_reference(owner["metadata"]["uid"])
+    release = {"apiVersion": f"{RBAC}/v1", "kind": "ClusterRole", "metadata": {"name": "another-release"}, "rules": []}
+    uid = requests.create(release).body["metadata"]["uid"]
+    owned = config_map("default", {**owner_reference(uid), "name": "another-release"}, address="a:1", bundle=b"")
+    assert requests.create(owned).taken
+    assert requests.delete(release).taken
+    until(lambda: requests.read(owned).status == 404, "it went with its owner", within=90.0)
+
+
+async def test_other_secrets_cannot_be_read_nor_any_made(api: KubernetesApi, installation: Installation) -> None:
+    keeper = certificates(api, installation)
+    await keeper.refresh(None)
+    assert "Secret byok-system/byok-signer-ca is missing" in keeper.problems[0]
+    body = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": CA_SECRET, "namespace": installation.namespace}}
+    for attempt in (
+        api.create(SECRETS, body, namespace=installation.namespace),
+        api.apply(SECRETS, body, field_manager="byok-operator"),
+        api.get(SECRETS, installation.namespace, "another"),
+        api.get(SECRETS, "default", CA_SECRET),
+    ):
+        with pytest.raises(ApiError, match="forbidden"):
+            await attempt
