@@ -9,18 +9,27 @@ from pathlib import Path
 
 from tests.testenv.modules import TestenvError
 
+_LIMIT = 60.0
 _SWEEPER = Path(__file__).with_name("sweeper.py")
 
 
 @contextmanager
 def swept(
-    *, cgroups: Sequence[Path] = (), folders: Sequence[Path] = (), commands: Sequence[Sequence[str]] = ()
+    *,
+    cgroups: Sequence[Path] = (),
+    folders: Sequence[Path] = (),
+    commands: Sequence[Sequence[str]] = (),
+    limit: float = _LIMIT,
 ) -> Iterator[None]:
-    """Remove on leaving, or at the end of this process; TestenvError if something cannot be removed on leaving."""
+    """Remove on leaving, or at the end of this process, and run commands.
+
+    TestenvError if on leaving something cannot be removed within `limit` seconds.
+    """
     order = {
         "cgroups": [str(path) for path in cgroups],
         "folders": [str(path) for path in folders],
         "commands": [list(command) for command in commands],
+        "limit": limit,
     }
     # A session of its own: Ctrl-C is for the run.
     sweeper = subprocess.Popen(

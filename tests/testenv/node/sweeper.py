@@ -1,8 +1,8 @@
 """Removes what a node leaves behind that no process holds: control groups, folders, and what commands undo.
 
 Run as a program of its own (`python -I -S sweeper.py`). Its standard input is a pipe from the run: one line of JSON
-with `cgroups`, `folders` and `commands`, and its end when the run ends, however that happens. What holds them, the
-processes in the node's namespaces, is killed by others; so it tries again for a while.
+with `cgroups`, `folders`, `commands` and `limit`, and its end when the run ends, however that happens. What holds them,
+the processes in the node's namespaces, is killed by others; so it tries again for `limit` seconds.
 """
 
 import contextlib
@@ -15,7 +15,6 @@ import sys
 import time
 from pathlib import Path
 
-_LIMIT = 60.0
 _INTERVAL = 0.05
 
 
@@ -25,7 +24,7 @@ def main() -> int:
         signal.signal(number, signal.SIG_IGN)
     order = json.loads(sys.stdin.readline() or "{}")
     sys.stdin.read()
-    deadline = time.monotonic() + _LIMIT
+    deadline = time.monotonic() + order.get("limit", 0)
     for command in order.get("commands", ()):
         subprocess.run(command, check=False, stdin=subprocess.DEVNULL, stdout=sys.stderr)
     left = [Path(path) for path in order.get("cgroups", ())]
