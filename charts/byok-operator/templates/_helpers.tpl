@@ -124,6 +124,31 @@ byok-signer-tls
 {{- printf "[%s]" (join ", " $names) -}}
 {{- end }}
 
+{{/* consumerNamespaces as a mapping, YAML. Takes $. */}}
+{{- define "byok.consumers" -}}
+{{- $consumers := dict -}}
+{{- range .Values.consumerNamespaces -}}
+{{- if hasKey $consumers .namespace -}}
+{{- fail (printf "consumerNamespaces: %s is listed twice; put its ServiceAccounts into one entry" .namespace) -}}
+{{- end -}}
+{{- $_ := set $consumers .namespace .serviceAccounts -}}
+{{- end -}}
+{{- toYaml $consumers -}}
+{{- end }}
+
+{{/* The same as a map of CEL: {'media': ['job']}. Takes $. */}}
+{{- define "byok.consumersInCel" -}}
+{{- $entries := list -}}
+{{- range $namespace, $accounts := include "byok.consumers" . | fromYaml -}}
+{{- $quoted := list -}}
+{{- range $accounts -}}
+{{- $quoted = append $quoted (squote .) -}}
+{{- end -}}
+{{- $entries = append $entries (printf "%s: [%s]" (squote $namespace) (join ", " $quoted)) -}}
+{{- end -}}
+{{- printf "{%s}" (join ", " $entries) -}}
+{{- end }}
+
 {{/* Whether the audit trail lives on volumes: "true" or "". Takes $. */}}
 {{- define "byok.persistent" -}}
 {{- if eq .Values.audit.mode "persistent" -}}true{{- end -}}

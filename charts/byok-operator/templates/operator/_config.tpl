@@ -8,12 +8,9 @@ config.yaml: |
 managed-key.yaml: |
   {{- include "byok.managedKey" $ | nindent 2 }}
 {{- end }}
-{{- with .Values.consumerNamespaces }}
+{{- if .Values.consumerNamespaces }}
 consumers.yaml: |
-  {{- range . }}
-  {{ .namespace | quote }}:
-    {{- toYaml .serviceAccounts | nindent 4 }}
-  {{- end }}
+  {{- include "byok.consumers" . | nindent 2 }}
 {{- end }}
 {{- end }}
 
