@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import socket
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 
@@ -23,6 +22,7 @@ from tests.support.fleet import Fleet, fleet_of
 from tests.support.many_claims import another_claim
 from tests.support.name_server import NameServer
 from tests.support.pki import identity
+from tests.support.ports import free_port
 from tests.support.signer import DEADLINE, Bench, until
 from tests.testenv.tap import Tap
 
@@ -119,7 +119,7 @@ async def test_the_operator_hears_on_without_a_word_of_trouble(fleet: Fleet, cap
 
 
 async def test_a_client_finds_a_replica_that_came_after_it_had_connected(fleet: Fleet) -> None:
-    port = free_port("127.0.0.3")
+    port = free_port("127.0.0.2", "127.0.0.3")
     await fleet.start("old", host="127.0.0.2", port=port)
     with NameServer("127.0.0.2") as names:
         async with channel_to(fleet, f"dns://127.0.0.1:{names.port}/byok-signer.byok-system.svc:{port}") as channel:
@@ -129,10 +129,3 @@ async def test_a_client_finds_a_replica_that_came_after_it_had_connected(fleet: 
             async with asyncio.timeout(DEADLINE):
                 while new.services.edge.quiet_seconds > DEADLINE:
                     await sign(fleet, channel)
-
-
-def free_port(host: str) -> int:
-    with socket.socket() as probe:
-        probe.bind((host, 0))
-        port: int = probe.getsockname()[1]
-        return port
