@@ -77,8 +77,11 @@ def helm_binary(environ: Mapping[str, str], say: Say) -> Path:
 
 
 def promtool_binary(environ: Mapping[str, str], say: Say) -> Path:
-    """Find or build promtool, which tests alerts; TestenvError says what is missing and what to do."""
-    return _find((PROMTOOL,), environ, say)["promtool"]
+    """Find promtool in the cache or build it, to test alerts; TestenvError says what is missing and what to do.
+
+    KUBEBUILDER_ASSETS is not looked at, as for a node.
+    """
+    return _in_cache((PROMTOOL,), environ, say)["promtool"]
 
 
 def say_on_stderr(text: str) -> None:

@@ -64,7 +64,10 @@ HELM = Module(
     {"helm": "helm.sh/helm/v4/cmd/helm"},
     "-X helm.sh/helm/v4/internal/version.version=v4.2.4",
 )
-PROMTOOL = Module(_HERE / "promtool", {"promtool": "github.com/prometheus/prometheus/cmd/promtool"})
+# Without service discovery, which rules need nothing of: it is nine tenths of what there is to build.
+PROMTOOL = Module(
+    _HERE / "promtool", {"promtool": "github.com/prometheus/prometheus/cmd/promtool"}, tags="remove_all_sd"
+)
 _CONTAINERD = "github.com/containerd/containerd/v2"
 CONTAINERD = Module(
     _HERE / "containerd",
