@@ -65,9 +65,6 @@ class ConsumerKeeper:
 
     async def _keep(self, bundle: bytes | None, problems: list[str]) -> None:
         present, states = self._present(), Counter(served=0, absent=0, failed=0)
-        # Whoever is no consumer any more loses the right first, whatever else goes wrong.
-        for namespace in sorted(present - self._consumers.keys() - self._cleared):
-            await self._clear(namespace, problems)
         self._cleared &= present
         self._served &= present
         owner = await self._owner(problems)
@@ -81,6 +78,9 @@ class ConsumerKeeper:
             self._served.add(namespace)
             states["served" if len(problems) == before and owner and bundle else "failed"] += 1
         self._metrics.consumers(states)
+        # Each once for every leader: whatever is there an earlier one has put there, for an earlier list.
+        for namespace in sorted(present - self._consumers.keys() - self._cleared):
+            await self._clear(namespace, problems)
 
     async def _serve(self, consumer: Consumer, owner: JsonObject, bundle: bytes | None, problems: list[str]) -> None:
         namespace = consumer.namespace

@@ -64,6 +64,14 @@ def test_the_leader_is_told_from_the_followers() -> None:
     assert value(metrics, "leader") == 1
 
 
+def test_expiries_of_the_signers_own_certificates_are_told_by_whoever_makes_them() -> None:
+    metrics = metrics_at()
+    assert b"signer_certificate_expiry_seconds{" not in metrics.exposition()
+    metrics.signer_certificates(ca=NOW + timedelta(days=2), serving=NOW - timedelta(hours=1))
+    assert value(metrics, "signer_certificate_expiry_seconds", certificate="ca") == 172_800
+    assert value(metrics, "signer_certificate_expiry_seconds", certificate="serving") == -3600
+
+
 def test_probes_writes_and_lost_events_are_counted() -> None:
     metrics = metrics_at()
     metrics.probed("SignerUnreachable", 2.0)

@@ -10,10 +10,12 @@ from pathlib import Path
 import aiohttp
 import pytest
 
+from byok_operator.certificate_keeper import TLS_SECRET
 from tests.support.eventually import until
 from tests.support.fake_api_server import FakeApiServer
 from tests.support.pki import identity
 from tests.support.reconciling import manifest, recipe_spec
+from tests.support.signer_certificates import install, stored
 
 _LIMIT = 30.0
 _LEASES, _LEASE = "coordination.k8s.io/leases", ("byok-system", "byok-operator")
@@ -126,11 +128,38 @@ async def test_one_that_cannot_list_is_not_ready_and_says_why(operator: Operator
     assert (await operator.get("/livez"))[0] == 200
 
 
+async def test_it_makes_the_certificates_that_it_waits_for_itself_and_serves_consumers(
+    operator: OperatorProcess,
+) -> None:
+    server = operator.server
+    install(server)
+    server.put("rbac.authorization.k8s.io/clusterroles", {"metadata": {"name": "byok-operator"}})
+    server.put("/namespaces", {"metadata": {"name": "media"}})
+    (operator.folder / "consumers.yaml").write_text("media: [job]\nnews: [job]\n")
+    await operator.start(
+        signer_ca_file=str(operator.folder / "yet-to-come.pem"),
+        signer_tls="self-managed",
+        signer_tls_names="byok-signer.byok-system.svc",
+        consumers=str(operator.folder / "consumers.yaml"),
+    )
+    await until(lambda: ("media", "byok-signer") in server.objects["/configmaps"], _LIMIT)
+    assert stored(server, TLS_SECRET).certificate is not None
+    server.put("/namespaces", {"metadata": {"name": "news"}})
+    await until(lambda: ("news", "byok-signer") in server.objects["/configmaps"], _LIMIT)
+    assert (await operator.get("/readyz"))[0] == 200
+    metrics = (await operator.get("/metrics"))[1]
+    assert 'byok_operator_signer_certificate_expiry_seconds{certificate="serving"}' in metrics
+    assert 'byok_operator_consumer_namespaces{state="served"} 2.0' in metrics
+    assert operator.process.returncode is None
+    assert "PRIVATE KEY" not in (operator.folder / "log").read_text()
+
+
 @pytest.mark.parametrize(
     ("setting", "content", "expected"),
     [
         ("kubernetes", "nonsense: true", "--kubernetes"),
         ("key_ownership", "media: nothing", "--key-ownership"),
+        ("consumers", "media: nothing", "--consumers: "),
     ],
 )
 async def test_a_file_that_cannot_be_used_ends_it_with_status_2_and_is_named(

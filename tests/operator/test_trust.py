@@ -1,0 +1,133 @@
+"""Certificates and consumers kept together: a rotation, as a job sees it."""
+
+from collections.abc import AsyncIterator
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+
+from byok_operator.certificate_keeper import CA_SECRET, TLS_SECRET, CertificateKeeper
+from byok_operator.certificates import KEY, Demands, is_issued_by
+from byok_operator.consumer_keeper import ConsumerKeeper
+from byok_operator.consumers import Consumer
+from byok_operator.metrics import Metrics
+from byok_operator.trust import Trust
+from byok_service.kubernetes import KubernetesApi
+from tests.support.fake_api_server import FakeApiServer
+from tests.support.pki import identity
+from tests.support.signer_certificates import BEGIN, HOME, NAMES, SECRETS, install, stored
+
+CONFIG_MAPS = "/configmaps"
+GRACE = timedelta(minutes=10)
+
+
+class Keeping:
+    def __init__(self, api: KubernetesApi, server: FakeApiServer, ca_file: Path) -> None:
+        self.server = server
+        self.ca_file = ca_file
+        self.now = BEGIN
+        metrics = Metrics(self.clock)
+        self.certificates = CertificateKeeper(api, HOME, Demands(NAMES, GRACE), now=self.clock, metrics=metrics)
+        listed = [Consumer("media", ("job",))]
+        self.consumers = ConsumerKeeper(api, listed, address="s:1", namespaces=lambda: ("media",), metrics=metrics)
+        self.trust = Trust(self.certificates, self.consumers, ca_file=ca_file)
+
+    def clock(self) -> datetime:
+        return self.now
+
+    async def look(self, after: timedelta = timedelta(seconds=15)) -> None:
+        self.now += after
+        await self.trust.refresh()
+
+    def told(self) -> bytes:
+        return str(self.server.objects[CONFIG_MAPS]["media", "byok-signer"]["data"]["ca.crt"]).encode()
+
+    def served(self) -> x509.Certificate:
+        certificate = stored(self.server, TLS_SECRET).certificate
+        assert certificate is not None
+        return certificate
+
+
+@pytest.fixture
+async def keeping(tmp_path: Path) -> AsyncIterator[Keeping]:
+    async with FakeApiServer() as server:
+        install(server)
+        server.put("rbac.authorization.k8s.io/clusterroles", {"metadata": {"name": "byok-operator"}})
+        api = await KubernetesApi.connect(server.kubeconfig(tmp_path))
+        yield Keeping(api, server, tmp_path / "ca.pem")
+        await api.close()
+
+
+async def test_the_first_look_leaves_a_job_all_it_needs(keeping: Keeping) -> None:
+    await keeping.look()
+    (anchor,) = x509.load_pem_x509_certificates(keeping.told())
+    assert is_issued_by(keeping.served(), anchor)
+
+
+async def test_a_job_hears_of_a_new_ca_a_grace_before_it_issues(keeping: Keeping) -> None:
+    for _ in range(2):
+        await keeping.look()
+    served = keeping.served()
+    secret = keeping.server.objects[SECRETS][HOME, CA_SECRET]
+    data = {name: value for name, value in secret["data"].items() if name != KEY}
+    keeping.server.put(SECRETS, {**secret, "data": data})
+    await keeping.look()
+    newest, oldest = x509.load_pem_x509_certificates(keeping.told())
+    assert is_issued_by(served, oldest)
+    await keeping.look()
+    await keeping.look(GRACE - timedelta(seconds=1))
+    assert keeping.served() == served
+    await keeping.look(timedelta(seconds=1))
+    assert is_issued_by(keeping.served(), newest)
+
+
+async def test_a_consumer_that_cannot_be_told_holds_a_rotation_up(keeping: Keeping) -> None:
+    for _ in range(2):
+        await keeping.look()
+    served = keeping.served()
+    secret = keeping.server.objects[SECRETS][HOME, CA_SECRET]
+    keeping.server.put(SECRETS, {**secret, "data": {**secret["data"], KEY: ""}})
+    for _ in range(3):
+        # The consumers' keeper does not get round to looking.
+        await keeping.certificates.refresh(keeping.consumers.known)
+        keeping.now += timedelta(days=1)
+    assert keeping.served() == served
+
+
+async def test_consumers_are_told_of_anothers_ca_by_its_file_once_that_is_there(
+    keeping: Keeping, caplog: pytest.LogCaptureFixture
+) -> None:
+    trust = Trust(None, keeping.consumers, ca_file=keeping.ca_file)
+    for _ in range(3):
+        await trust.refresh()
+    assert len(caplog.records) == 1
+    assert f"--signer-ca-file {keeping.ca_file}: cannot be read" in str(vars(caplog.records[0])["found"])
+    keeping.ca_file.write_text(identity().chain_pem)
+    await trust.refresh()
+    assert keeping.told().decode() == identity().chain_pem
+    assert keeping.server.objects[SECRETS][HOME, CA_SECRET].get("data") is None
+
+
+async def test_what_goes_wrong_is_logged_once(keeping: Keeping, caplog: pytest.LogCaptureFixture) -> None:
+    keeping.server.remove(SECRETS, HOME, CA_SECRET)
+    for _ in range(3):
+        await keeping.look()
+    assert [record.message for record in caplog.records] == ["certificates or consumers not kept"]
+
+
+async def test_an_installation_without_either_has_nothing_to_do(keeping: Keeping) -> None:
+    await Trust(None, None, ca_file=keeping.ca_file).run()
+    assert keeping.server.requests == []
+
+
+async def test_certificates_are_rotated_where_there_are_no_consumers(keeping: Keeping) -> None:
+    trust = Trust(keeping.certificates, None, ca_file=keeping.ca_file)
+    await trust.refresh()
+    served = keeping.served()
+    secret = keeping.server.objects[SECRETS][HOME, CA_SECRET]
+    keeping.server.put(SECRETS, {**secret, "data": {**secret["data"], KEY: ""}})
+    for after in (timedelta(0), timedelta(0), GRACE):
+        keeping.now += after
+        await trust.refresh()
+    assert keeping.served() != served
