@@ -3,6 +3,7 @@
 import io
 import json
 import re
+import urllib.request
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import c2pa
 import cbor2
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
 from byok_api.algorithms import SigningAlgorithm
 from byok_api.certificates import parse_chain
@@ -88,6 +90,29 @@ def test_an_asset_that_c2pa_builds_with_it_is_trusted(
 
     with verdicts.read(asset.content, "image/jpeg", sandbox.trust_anchors.read_text()) as reader:
         assert reader.get_validation_state() == "Trusted"
+
+
+def answered(sandbox: Sandbox, method: str) -> float:
+    """Ask the signer how many calls of a method it has answered well."""
+    signer = sandbox.children[-1]
+    port = signer.wait_for(signer.log, {"message": "serving"})["http_port"]
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics") as response:
+        families = text_string_to_metric_families(response.read().decode())
+        samples = [sample for family in families for sample in family.samples]
+    wanted = {"method": method, "code": "OK"}
+    return sum(each.value for each in samples if each.name.endswith("requests_total") and each.labels == wanted)
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "method"), [(SigningAlgorithm.ES256, "SignDigest"), (SigningAlgorithm.ED25519, "SignClaim")]
+)
+def test_a_digest_is_signed_where_there_is_one(
+    byok_sign: Program, sandbox: Sandbox, settings: ClientSettings, algorithm: SigningAlgorithm, method: str
+) -> None:
+    before = answered(sandbox, method)
+    sign(byok_sign, settings, recipe_of(sandbox, algorithm))
+
+    assert answered(sandbox, method) == before + 1
 
 
 def test_the_signature_is_recorded_with_the_claim_as_its_evidence(
