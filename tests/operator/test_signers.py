@@ -355,6 +355,18 @@ async def test_a_ca_file_that_is_replaced_is_taken(bench: Bench) -> None:
             assert (await operator.probe()).replica == "one"
 
 
+async def test_a_ca_file_that_is_not_there_yet_is_waited_for(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("byok_operator.signers._NONE_SECONDS", 0.5)
+    async with fleet_of(bench, "one") as fleet:
+        right = fleet.ca_file.read_text()
+        fleet.ca_file.unlink()
+        async with operator_at(fleet.door()) as operator:
+            assert f"{fleet.ca_file}: cannot be read" in (await operator.failure()).message
+            fleet.ca_file.write_text(right)
+            await operator.connected(1)
+            assert (await operator.probe()).replica == "one"
+
+
 @pytest.mark.parametrize("content", ["", "two words\n\x00", "x" * 20_000])
 async def test_a_token_file_that_holds_none_is_named(bench: Bench, content: str) -> None:
     async with fleet_of(bench, "one") as fleet, operator_at(fleet.door()) as operator:
