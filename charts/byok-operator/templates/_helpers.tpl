@@ -59,6 +59,7 @@ managed-key: {{ printf "%s/%s" (include "byok.managedKeyNamespace" $) . | quote 
 required-terms: {{ . | quote }}
 {{- end }}
 {{- with .Values.acknowledgement.termsSHA256 }}
+{{- $_ := required "acknowledgement.terms: name the terms, as acknowledgement.termsSHA256 is set" $.Values.acknowledgement.terms }}
 required-terms-sha256: {{ . | quote }}
 {{- end }}
 {{- if .Values.keyOwnership.enabled }}

@@ -1,0 +1,180 @@
+"""Values: each documented, in the schema, in effect; a typing error fails with its path."""
+
+import copy
+import re
+import shutil
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.chart import generate, values_source
+from tests.chart.rendering import CASES, CHART, RenderError, helm, render_text, values_of
+
+VALUES = values_source.read((CHART / "values.yaml").read_text())
+LEAVES = {leaf.path: leaf for value in VALUES for leaf in value.leaves()}
+
+
+def set_leaves(values: Mapping[str, Any], path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    """Paths of the leaves that a values file sets."""
+    for name, value in values.items():
+        where = (*path, name)
+        if where in LEAVES:
+            yield where
+        else:
+            yield from set_leaves(value, where)
+
+
+def without(values: Mapping[str, Any], path: tuple[str, ...]) -> dict[str, Any]:
+    changed = copy.deepcopy(dict(values))
+    inner = changed
+    for name in path[:-1]:
+        inner = inner[name]
+    del inner[path[-1]]
+    return changed
+
+
+SET_BY_CI = [(case, path) for case in CASES for path in set_leaves(values_of(case))]
+TEMPLATES = "".join(path.read_text() for path in (CHART / "templates").rglob("*") if path.is_file())
+
+
+def test_schema_and_readme_are_what_values_yaml_yields() -> None:
+    assert generate.main(["--check"]) == 0
+
+
+def test_a_stale_schema_and_readme_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("values.yaml", "README.md", "values.schema.json"):
+        shutil.copy(CHART / name, tmp_path)
+    (tmp_path / "values.yaml").write_text((CHART / "values.yaml").read_text() + "\n# More.\nmore: true\n")
+    assert generate.main(["--check", "--chart", str(tmp_path)]) == 1
+    assert capsys.readouterr().err.count("is not what values.yaml yields") == 2
+    assert generate.main(["--chart", str(tmp_path)]) == 0
+    assert "| `more` | `true` | More. |" in (tmp_path / "README.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [("a: 1\n", "a: expected a comment"), ("# A.\na: []\n", "a: its default"), ("# A.\na:\n  b: x\n", "a.b: expected")],
+)
+def test_a_value_that_says_too_little_is_named(text: str, named: str) -> None:
+    with pytest.raises(values_source.SourceError, match=re.escape(named)):
+        values_source.read(text)
+
+
+def test_every_value_is_set_by_some_file_of_ci() -> None:
+    assert set(LEAVES) - {path for _, path in SET_BY_CI} == set()
+
+
+@pytest.mark.parametrize(
+    ("case", "path"), SET_BY_CI, ids=lambda part: part if isinstance(part, str) else ".".join(part)
+)
+def test_every_value_has_an_effect(case: str, path: tuple[str, ...]) -> None:
+    try:
+        changed = render_text(without(values_of(case), path))
+    except RenderError:
+        # Others of the file demand it.
+        return
+    assert changed != render_case(case)
+
+
+_TEXTS: dict[str, str] = {}
+
+
+def render_case(case: str) -> str:
+    if case not in _TEXTS:
+        _TEXTS[case] = render_text(values_of(case))
+    return _TEXTS[case]
+
+
+def test_every_value_that_a_template_names_is_declared() -> None:
+    named = set(re.findall(r"\.Values\.([A-Za-z0-9.]+[A-Za-z0-9])", TEMPLATES))
+    known = {".".join(path[:length]) for path in LEAVES for length in range(1, len(path) + 1)}
+    assert {name for name in named if not name.startswith("consumerNamespaces.")} - known == set()
+
+
+def objects(schema: Any, path: str = "") -> Iterator[tuple[str, Any]]:  # noqa: ANN401 - any part of a schema
+    if isinstance(schema, dict):
+        if schema.get("type") == "object":
+            yield path, schema
+        for name, part in schema.items():
+            yield from objects(part, f"{path}/{name}")
+
+
+def test_no_object_of_the_schema_is_open_but_helms_own_and_metadata_of_assets() -> None:
+    opened = [path for path, part in objects(generate.schema(VALUES)) if "additionalProperties" not in part]
+    exif = "/definitions/presets/additionalProperties/properties/c2pa/properties/defaults/properties/exif"
+    assert opened == ["/properties/global", "/properties/tests/properties/metadata", exif]
+
+
+def groups(values: tuple[values_source.Value, ...]) -> Iterator[values_source.Value]:
+    for value in values:
+        if value.members:
+            yield value
+            yield from groups(value.members)
+
+
+@pytest.mark.parametrize("group", ["", *(group.name for group in groups(VALUES))])
+def test_a_typing_error_anywhere_fails_with_its_path(group: str) -> None:
+    name = f"{group}.tpyo" if group else "tpyo"
+    with pytest.raises(RenderError) as refused:
+        helm("template", str(CHART), "--set", f"{name}=1")
+    assert f"at '{'/' + group.replace('.', '/') if group else ''}': additional properties 'tpyo' not allowed" in str(
+        refused.value
+    )
+
+
+@pytest.mark.parametrize(
+    ("values", "path"),
+    [
+        ({"consumerNamespaces": [{"namespace": "media", "serviceAcounts": ["job"]}]}, "/consumerNamespaces/0"),
+        (
+            {"consumerNamespaces": [{"namespace": "Media", "serviceAccounts": ["job"]}]},
+            "/consumerNamespaces/0/namespace",
+        ),
+        (
+            {"consumerNamespaces": [{"namespace": "media", "serviceAccounts": []}]},
+            "/consumerNamespaces/0/serviceAccounts",
+        ),
+        ({"signer": {"settings": {"max-conections": 1}}}, "/signer/settings"),
+        ({"signer": {"settings": {"audit": "stdout"}}}, "/signer/settings"),
+        ({"signer": {"settings": {"max-connections": 0}}}, "/signer/settings/max-connections"),
+        ({"operator": {"settings": {"kubernetes": "x"}}}, "/operator/settings"),
+        ({"signer": {"extraVolumes": [{"name": "a", "hostPath": {"path": "/"}}]}}, "/signer/extraVolumes/0"),
+        ({"signer": {"extraEnv": [{"name": "A", "valeu": "b"}]}}, "/signer/extraEnv/0"),
+        ({"signer": {"image": {"digest": "sha256:abc"}}}, "/signer/image/digest"),
+        ({"managedKey": {"name": "a", "spec": {"aws": {"keyARN": "x"}}}}, "/managedKey/spec/aws"),
+        ({"presets": {"extra": {"a": {"version": 1, "mediatype": "image"}}}}, "/presets/extra/a"),
+        ({"keyOwnership": {"namespaces": {"a": ["arn:aws:s3:::x"]}}}, "/keyOwnership/namespaces/a/0"),
+        ({"audit": {"mode": "file"}}, "/audit/mode"),
+        ({"tls": {"mode": "selfmanaged"}}, "/tls/mode"),
+        ({"aws": {"endpoint": "http://kms.example"}}, "/aws/endpoint"),
+        ({"tests": {"recipe": "photo-v1"}}, "/tests/recipe"),
+        ({"signer": {"image": None}}, "/signer"),
+    ],
+    ids=lambda part: part if isinstance(part, str) else None,
+)
+def test_a_wrong_value_fails_with_its_path(values: dict[str, Any], path: str) -> None:
+    with pytest.raises(RenderError, match=f"at '{path}': "):
+        render_text(values)
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"tls": {"mode": "existingSecret"}}, "tls.existingSecret: name the Secret"),
+        ({"tls": {"mode": "certManager"}}, "tls.certManager.issuerRef.name: name the issuer"),
+        ({"managedKey": {"spec": {"state": "Active"}}}, "managedKey.name: needed, as managedKey.spec is set"),
+        (
+            {"managedKey": {"name": "a", "namespace": "b", "spec": {"state": "Active"}}},
+            "only in its own namespace, byok-system",
+        ),
+        ({"presets": {"extra": {"image-basic-v1": {"version": 1}}}}, "ships a preset of that name"),
+        ({"consumerNamespaces": [{"namespace": "a", "serviceAccounts": ["b"]}] * 2}, "a is listed twice"),
+        ({"acknowledgement": {"termsSHA256": "0" * 64}}, "acknowledgement.terms: name the terms"),
+    ],
+    ids=lambda part: part if isinstance(part, str) else None,
+)
+def test_values_that_do_not_fit_together_are_refused_by_name(values: dict[str, Any], said: str) -> None:
+    with pytest.raises(RenderError, match=re.escape(said)):
+        render_text(values)
