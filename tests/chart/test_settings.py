@@ -1,4 +1,4 @@
-"""Each configuration that the chart writes is one that the services' own parsers take, with the files that a pod has."""
+"""Each configuration that the chart writes is one that the services' own parsers take, with the files of the pod."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -94,7 +94,7 @@ def test_a_changed_setting_starts_the_pods_anew(service: str) -> None:
 def test_the_operator_keeps_the_certificate_only_where_it_is_self_managed(case: str) -> None:
     kept = rendered(case).config("operator")["signer-tls"] == SignerTls.SELF_MANAGED
     secrets = {"byok-signer-ca", "byok-signer-tls"} & rendered(case).names("Secret")
-    assert kept is (case not in {"cert-manager", "existing-secret"}) is (len(secrets) == 2)  # noqa: PLR2004 - both
+    assert kept is (case not in {"cert-manager", "existing-secret"}) is (len(secrets) == 2)
 
 
 def test_the_certificate_names_the_service_in_every_form() -> None:
@@ -133,8 +133,6 @@ def test_shipped_presets_are_given_to_the_operator_as_they_are() -> None:
 def test_settings_of_values_reach_the_services_and_none_is_one_that_the_chart_sets() -> None:
     found = rendered("pods").config("signer")
     assert (found["max-connections"], found["idle-seconds"]) == (2048, 60.5)
-    chosen = {
-        name: {*rendered(case).config(name)} for case in CASES for name in ("signer", "operator") if case != "pods"
-    }
-    for service, keys in chosen.items():
-        assert not keys & definitions()[f"{service}Settings"]["properties"].keys()
+    for service in ("signer", "operator"):
+        written = {name for case in CASES if case != "pods" for name in rendered(case).config(service)}
+        assert not written & definitions()[f"{service}Settings"]["properties"].keys()
