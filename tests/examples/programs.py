@@ -57,10 +57,12 @@ class Program:
 
     command: tuple[str, ...]
 
-    def start(self, settings: ClientSettings, *arguments: str, stdin: bytes = b"") -> Running:
-        """Start it, with its whole standard input."""
+    def start(
+        self, settings: ClientSettings, *arguments: str, stdin: bytes = b"", address: str | None = None
+    ) -> Running:
+        """Start it, with its whole standard input; `address` may be one that ClientSettings refuses."""
         variables = {
-            "BYOK_SIGNER_ADDRESS": settings.address,
+            "BYOK_SIGNER_ADDRESS": settings.address if address is None else address,
             "BYOK_SIGNER_CA_FILE": str(settings.ca_file or ""),
             "BYOK_SIGNER_TOKEN_FILE": str(settings.token_file),
         }
@@ -80,6 +82,6 @@ class Program:
         process.stdin = None
         return Running(process)
 
-    def run(self, settings: ClientSettings, *arguments: str, stdin: bytes = b"") -> Ended:
+    def run(self, settings: ClientSettings, *arguments: str, stdin: bytes = b"", address: str | None = None) -> Ended:
         """Run it to its end."""
-        return self.start(settings, *arguments, stdin=stdin).ended()
+        return self.start(settings, *arguments, stdin=stdin, address=address).ended()

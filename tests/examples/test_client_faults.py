@@ -189,6 +189,47 @@ def test_a_signature_that_is_none_is_not_passed_on(
     assert "SigningFailed" in ended.said
 
 
+WRONG_FILES = {
+    "an empty token": ("token", "", "TokenInvalid"),
+    "a token of two lines": ("token", "not\nwhat it says", "TokenInvalid"),
+    "an empty CA": ("ca.pem", "", "ConfigurationInvalid"),
+    "a CA that is no PEM": ("ca.pem", "not what it says", "ConfigurationInvalid"),
+    "a CA that is no certificate": ("ca.pem", "-----BEGIN CERTIFICATE-----\nAAAA\n", "ConfigurationInvalid"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG_FILES)
+def test_a_file_that_holds_something_else_is_named(
+    byok_sign: Program, remote_settings: ClientSettings, tmp_path: Path, case: str
+) -> None:
+    name, content, reason = WRONG_FILES[case]
+    (tmp_path / name).write_text(content)
+
+    ended = byok_sign.run(remote_settings, "--timeout=2", "--recipe=photo", "--assertion")
+
+    assert (ended.status, ended.output) == (1, b"")
+    assert ended.said.startswith(f"byok-sign: {reason}: {tmp_path / name} ")
+
+
+def test_an_algorithm_that_it_does_not_know_is_named(
+    byok_sign: Program, signer: FakeSigner, settings: ClientSettings
+) -> None:
+    signer.recipe.algorithm = "ML-DSA-65"
+
+    ended = byok_sign.run(settings, *SIGN, stdin=SIG_STRUCTURE)
+
+    assert (ended.status, ended.output, signer.claims) == (1, b"", [])
+    assert "RecipeInvalid" in ended.said
+    assert "ML-DSA-65" in ended.said
+
+
+def test_no_address_is_no_signer(byok_sign: Program, settings: ClientSettings) -> None:
+    ended = byok_sign.run(settings, "--recipe=photo", "--assertion", address="signer without port")
+
+    assert (ended.status, ended.output) == (1, b"")
+    assert "ConfigurationInvalid: BYOK_SIGNER_ADDRESS" in ended.said
+
+
 @pytest.mark.parametrize("missing", ["token", "ca.pem"])
 def test_a_file_that_is_missing_is_named(
     byok_sign: Program, remote_settings: ClientSettings, tmp_path: Path, missing: str

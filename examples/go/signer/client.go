@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"regexp"
 	"strings"
 	"time"
 
@@ -15,6 +16,11 @@ import (
 	"google.golang.org/grpc/metadata"
 
 	"example.com/byok-sign/signerpb"
+)
+
+var (
+	validAddress = regexp.MustCompile(`^(?:unix:/.+|(?:[A-Za-z0-9._-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\]):[0-9]{1,5})$`)
+	validToken   = regexp.MustCompile(`^[A-Za-z0-9._~+/=-]+$`) // RFC 6750, section 2.1
 )
 
 // Settings say where the signer is, how to trust it, and what to show it.
@@ -39,6 +45,10 @@ func FromEnvironment() (Settings, error) {
 	}
 	if settings.Address == "" {
 		message := "BYOK_SIGNER_ADDRESS is not set: where is the signer?"
+		return settings, &Error{Reason: "ConfigurationInvalid", Message: message}
+	}
+	if !validAddress.MatchString(settings.Address) {
+		message := "BYOK_SIGNER_ADDRESS is neither host:port nor unix:/path"
 		return settings, &Error{Reason: "ConfigurationInvalid", Message: message}
 	}
 	if settings.TokenFile == "" {
@@ -193,5 +203,9 @@ func (c *Client) token() (string, error) {
 	if err != nil {
 		return "", &Error{Reason: "TokenMissing", Message: err.Error()}
 	}
-	return strings.TrimSpace(string(content)), nil
+	token := strings.TrimSpace(string(content))
+	if !validToken.MatchString(token) {
+		return "", &Error{Reason: "TokenInvalid", Message: c.settings.TokenFile + " does not hold a token"}
+	}
+	return token, nil
 }

@@ -13,10 +13,13 @@ const ALGORITHMS = {
   Ed25519: { cose: -8, hash: null, padding: 'none' },
 };
 
+/** Whether this module can do what follows with an algorithm. */
+export function isKnown(algorithm) {
+  return Object.hasOwn(ALGORITHMS, algorithm);
+}
+
 function factsOf(algorithm) {
-  if (!Object.hasOwn(ALGORITHMS, algorithm)) {
-    throw new RangeError(`${algorithm} is no algorithm of C2PA: expected one of ${Object.keys(ALGORITHMS).join(', ')}`);
-  }
+  if (!isKnown(algorithm)) throw new RangeError(`${algorithm} is no algorithm of C2PA`);
   return ALGORITHMS[algorithm];
 }
 

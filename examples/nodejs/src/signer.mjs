@@ -1,4 +1,5 @@
 // A client of the signer's gRPC API: recipes, and signatures over C2PA claims.
+import { X509Certificate } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
@@ -6,7 +7,7 @@ import { fileURLToPath } from 'node:url';
 import * as grpc from '@grpc/grpc-js';
 import { loadSync } from '@grpc/proto-loader';
 
-import { digestOf, verify } from './cose.mjs';
+import { digestOf, isKnown, verify } from './cose.mjs';
 import { SignerError, errorOf, retryDelay } from './errors.mjs';
 
 export { SignerError };
@@ -32,11 +33,16 @@ const CHANNEL_OPTIONS = {
   'grpc.max_receive_message_length': 1024 * 1024,
 };
 const TOKEN_REFUSED = new Set(['TokenExpired', 'TokenInvalid']);
+const ADDRESS = /^(?:unix:\/.+|(?:[A-Za-z0-9._-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\]):[0-9]{1,5})$/;
+const TOKEN = /^[A-Za-z0-9._~+/=-]+$/; // RFC 6750, section 2.1
 
 /** Where the signer is, how to trust it, and what to show it: the variables that the Python SDK reads too. */
 export function settingsFrom(environment) {
   const address = environment.BYOK_SIGNER_ADDRESS;
   if (!address) throw new SignerError('ConfigurationInvalid', 'BYOK_SIGNER_ADDRESS is not set: where is the signer?');
+  if (!ADDRESS.test(address)) {
+    throw new SignerError('ConfigurationInvalid', 'BYOK_SIGNER_ADDRESS is neither host:port nor unix:/path');
+  }
   return {
     address,
     caFile: environment.BYOK_SIGNER_CA_FILE || null,
@@ -63,6 +69,9 @@ export class Signer {
   /** What a manifest must meet, and the chain that will sign it; use it for a minute or so. */
   async recipe(reference) {
     const answer = await this.#call('GetRecipe', { recipe: reference });
+    if (!isKnown(answer.algorithm) || answer.x5chain.length === 0) {
+      throw new SignerError('RecipeInvalid', `${reference}: this client knows no algorithm ${answer.algorithm}`);
+    }
     return { ...answer, reference: `${answer.namespace}/${answer.name}@${answer.version}` };
   }
 
@@ -127,21 +136,35 @@ export class Signer {
     const { address, caFile } = this.#settings;
     const trusted = caFile === null ? null : read(caFile, 'ConfigurationInvalid');
     if (this.#stub === null || trusted !== this.#trusted) {
+      const [target, credentials] = address.startsWith('unix:')
+        ? [address, grpc.credentials.createInsecure()]
+        : [`dns:${address}`, secured(trusted, caFile)];
       this.#stub?.close();
-      this.#trusted = trusted;
-      const credentials = address.startsWith('unix:')
-        ? grpc.credentials.createInsecure()
-        : grpc.credentials.createSsl(trusted === null ? null : Buffer.from(trusted));
-      const target = address.startsWith('unix:') ? address : `dns:${address}`;
       this.#stub = new SignerStub(target, credentials, CHANNEL_OPTIONS);
+      this.#trusted = trusted;
     }
     return this.#stub;
   }
 
   /** The token as its file has it now: the kubelet rotates it under a running job. */
   #token() {
-    return read(this.#settings.tokenFile, 'TokenMissing').trim();
+    const { tokenFile } = this.#settings;
+    const token = read(tokenFile, 'TokenMissing').trim();
+    if (!TOKEN.test(token)) throw new SignerError('TokenInvalid', `${tokenFile} does not hold a token`);
+    return token;
   }
+}
+
+/** Trusts the CA file's certificates, or without one the system's. */
+function secured(trusted, caFile) {
+  if (trusted === null) return grpc.credentials.createSsl();
+  try {
+    // Without this, Node trusts nobody and does not say why.
+    new X509Certificate(trusted);
+  } catch {
+    throw new SignerError('ConfigurationInvalid', `${caFile} holds no PEM certificate`);
+  }
+  return grpc.credentials.createSsl(Buffer.from(trusted));
 }
 
 function read(path, reason) {
