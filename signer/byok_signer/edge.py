@@ -48,7 +48,7 @@ class Edge:
     """Runs RPC handlers: what they return is answered, what they refuse becomes a status, all else is `Internal`."""
 
     def __init__(self, metrics: Metrics) -> None:
-        self._metrics = metrics
+        self.metrics = metrics
         self._serving = 0
         self._idle = asyncio.Event()
         self._idle.set()
@@ -69,7 +69,7 @@ class Edge:
         """Count, name and bound one call; a refusal raised inside ends it with its status."""
         call = call_of(context)
         token = request_id.set(call.request_id)
-        self._metrics.request_started()
+        self.metrics.request_started()
         started, code = time.monotonic(), grpc.StatusCode.OK
         try:
             try:
@@ -92,7 +92,7 @@ class Edge:
                 self.unforeseen(method)
                 await _abort(context, internal(call.request_id), call)
         finally:
-            self._metrics.request_finished(method, code.name, time.monotonic() - started)
+            self.metrics.request_finished(method, code.name, time.monotonic() - started)
             request_id.reset(token)
 
     @property
@@ -117,7 +117,7 @@ class Edge:
 
     def refused(self, refusal: Refusal) -> None:
         """Count a refusal, of a call or of one item of a stream, and log it; of a flood a few a second."""
-        self._metrics.refused(refusal.reason)
+        self.metrics.refused(refusal.reason)
         now = time.monotonic()
         log = self._logged.setdefault(refusal.reason, _Logged(now))
         if now - log.since >= 1:

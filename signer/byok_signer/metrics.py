@@ -4,6 +4,7 @@ Labels hold method names, codes, reasons and names of catalogued objects: nothin
 caller can make the number of series grow.
 """
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict
 from typing import TypeVar
@@ -104,6 +105,10 @@ class Metrics:
         self._not_after = self._gauge(
             "certificate_not_after_timestamp_seconds", "When a key's certificate chain expires, unix time.", "key"
         )
+        self._tls_not_after = self._gauge(
+            "tls_not_after_timestamp_seconds", "When the TLS certificate served expires, unix time; +Inf without one."
+        )
+        self._tls_not_after.set(math.inf)
 
     def request_started(self) -> None:
         """Count a call in; `request_finished` counts it out."""
@@ -148,6 +153,10 @@ class Metrics:
     def observe_audit_lag(self, lag: Callable[[], float]) -> None:
         """Have `lag` asked, in seconds, whenever metrics are read."""
         self._audit_lag.set_function(lag)
+
+    def observe_tls(self, not_after: Callable[[], float]) -> None:
+        """Have `not_after` asked, in unix time, whenever metrics are read."""
+        self._tls_not_after.set_function(not_after)
 
     def checkpoint_ended(self, outcome: str) -> None:
         """Count a try to sign the audit chain's head: `outcome` is ok or a Reason's name."""

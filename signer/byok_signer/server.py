@@ -26,7 +26,7 @@ from byok_signer.ports import Ports
 from byok_signer.probing import Prober
 from byok_signer.services import CertificationService, KeyProbeService, SignerService
 from byok_signer.settings import Settings
-from byok_signer.tls import server_credentials
+from byok_signer.tls import PairFiles
 
 SERVICES = tuple(service.full_name for service in signer_pb2.DESCRIPTOR.services_by_name.values())
 _WINDOW = 64 * 1024 - 1
@@ -98,8 +98,9 @@ class SignerServer:
                 return self._server.add_insecure_port(address)
             if settings.tls_cert_file is None or settings.tls_key_file is None:
                 raise AssertionError("settings allow TCP only with TLS")
-            credentials = server_credentials(settings.tls_cert_file, settings.tls_key_file)
-            return self._server.add_secure_port(address, credentials)
+            files = PairFiles(settings.tls_cert_file, settings.tls_key_file)
+            self._services.edge.metrics.observe_tls(files.not_after)
+            return self._server.add_secure_port(address, files.credentials())
         except RuntimeError as error:
             # grpc says no more than that, and logs the rest.
             raise SettingsError(

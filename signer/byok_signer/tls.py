@@ -22,15 +22,6 @@ _FILE_LIMIT = 256 * 1024
 _Stamp = tuple[tuple[int, int, int], ...]
 
 
-def server_credentials(cert_file: Path, key_file: Path) -> grpc.ServerCredentials:
-    """Read certificate chain and key, now and whenever they change; SettingsError if they cannot be used now."""
-    files = _PairFiles(cert_file, key_file)
-    return grpc.dynamic_ssl_server_credentials(
-        files.current.configuration,
-        files.refresh,  # type: ignore[arg-type]  # the stub forgets None, "no change" in grpc's documentation
-    )
-
-
 def are_there(cert_file: Path, key_file: Path) -> bool:
     """Whether there is something in both files, good or not: an empty Secret, mounted, is a folder without files."""
     return all(path.is_file() and path.stat().st_size for path in (cert_file, key_file))
@@ -56,15 +47,27 @@ class _Pair:
         return grpc.ssl_server_certificate_configuration([(self.key, self.certificate)])
 
 
-class _PairFiles:
+class PairFiles:
     """A certificate file and a key file, and the last good pair read from them."""
 
     def __init__(self, cert_file: Path, key_file: Path) -> None:
+        """Read both; SettingsError if they cannot be used now."""
         self._cert_file = cert_file
         self._key_file = key_file
         self._complaint = ""
         self._seen, self.current = _read_whole(cert_file, key_file)
         self._report()
+
+    def credentials(self) -> grpc.ServerCredentials:
+        """Serve the pair, now and whenever it changes."""
+        return grpc.dynamic_ssl_server_credentials(
+            self.current.configuration,
+            self.refresh,  # type: ignore[arg-type]  # the stub forgets None, "no change" in grpc's documentation
+        )
+
+    def not_after(self) -> float:
+        """Say when the certificate that is served expires, in unix time."""
+        return self.current.not_after.timestamp()
 
     def refresh(self) -> grpc.ServerCertificateConfiguration | None:
         """Return the pair if it has changed and is good; gRPC asks before each handshake, on a thread of its own."""

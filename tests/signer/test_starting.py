@@ -11,6 +11,7 @@ import aiohttp
 import grpc
 import grpc.aio
 import pytest
+from cryptography.x509 import load_pem_x509_certificate
 
 from byok_api.audit import ChainStart, read_record, verify_chain
 from byok_api.signer.v1 import signer_pb2 as pb
@@ -30,6 +31,7 @@ from tests.support.signer_process import prepare, recipe_hash, serving_process, 
 NOW = datetime.now(UTC)
 AUTHORITY = TlsAuthority.create(now=NOW)
 HEALTH = "/grpc.health.v1.Health/Check"
+TLS_ENDS = "byok_signer_tls_not_after_timestamp_seconds "
 SERVING = b"\x08\x01"
 
 
@@ -78,10 +80,14 @@ async def test_without_its_certificate_a_signer_lives_is_not_ready_and_serves_on
         status, why = await answer(flags, "/readyz")
         assert (status, why.startswith(f"{secret.cert}: cannot be read: ")) == (503, True)
         assert not (tmp_path / "audit.jsonl").exists()
-        secret.publish_pair(AUTHORITY.issue(now=NOW))
+        pair = AUTHORITY.issue(now=NOW)
+        ends = load_pem_x509_certificate(pair.certificate_pem.encode()).not_valid_after_utc.timestamp()
+        secret.publish_pair(pair)
         await until(signer.serves)
         assert await is_served(signer.port)
         assert await answer(flags, "/readyz") == (200, "ok\n")
+        (told,) = (line for line in (await answer(flags, "/metrics"))[1].splitlines() if line.startswith(TLS_ENDS))
+        assert float(told.removeprefix(TLS_ENDS)) == ends
         assert signer.log.count("waiting to serve") == 1
 
 

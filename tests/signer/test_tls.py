@@ -21,7 +21,7 @@ from byok_api.signer.v1.signer_pb2 import ProbeKeyRequest, ProbeKeyResponse, Wat
 from byok_api.signer.v1.signer_pb2_grpc import KeyProbeServicer, KeyProbeStub, add_KeyProbeServicer_to_server
 from byok_sandbox.ca import ServerCertificate, TlsAuthority
 from byok_service.settings import SettingsError
-from byok_signer.tls import problem_with, server_credentials
+from byok_signer.tls import PairFiles, problem_with
 from tests.support.mounted_secret import MountedSecret
 
 NOW = datetime.now(UTC)
@@ -65,7 +65,7 @@ async def port(files: _Files) -> AsyncIterator[int]:
 async def served(files: _Files | MountedSecret) -> AsyncIterator[int]:
     server = grpc.aio.server()
     add_KeyProbeServicer_to_server(_Probe(), server)
-    port = server.add_secure_port("localhost:0", server_credentials(files.cert, files.key))
+    port = server.add_secure_port("localhost:0", PairFiles(files.cert, files.key).credentials())
     await server.start()
     yield port
     await server.stop(0)
@@ -168,16 +168,16 @@ def test_files_that_cannot_be_used_at_start_are_refused_by_name(files: _Files) -
     for certificate, key, expected in table:
         files.write(ServerCertificate(certificate, key))
         with pytest.raises(SettingsError, match=expected):
-            server_credentials(files.cert, files.key)
+            PairFiles(files.cert, files.key)
 
 
 def test_a_missing_file_at_start_is_refused_by_name(files: _Files) -> None:
     files.cert.unlink()
     with pytest.raises(SettingsError, match=r"tls\.crt: cannot be read"):
-        server_credentials(files.cert, files.key)
+        PairFiles(files.cert, files.key)
 
 
 def test_a_certificate_that_has_expired_is_warned_of(files: _Files, caplog: pytest.LogCaptureFixture) -> None:
     files.write(OLD.issue(now=NOW - timedelta(days=20), validity=timedelta(days=1)))
-    server_credentials(files.cert, files.key)
+    PairFiles(files.cert, files.key)
     assert [record.message for record in caplog.records] == ["TLS certificate has expired"]
