@@ -73,9 +73,9 @@ async def _connect(settings: Settings) -> KubernetesApi:
         raise SettingsError(f"--kubernetes: {error}") from None
 
 
-def _consumers(settings: Settings) -> tuple[Consumer, ...] | None:
+def _consumers(settings: Settings) -> tuple[Consumer, ...]:
     if settings.consumers is None:
-        return None
+        return ()
     try:
         with settings.consumers.open("rb") as file:
             return parse_consumers(file.read(SIZE_LIMIT + 1), str(settings.consumers))

@@ -49,6 +49,11 @@ class ConsumerKeeper:
         self._cleared: set[str] = set()
 
     @property
+    def listed(self) -> Collection[str]:
+        """The namespaces that are consumers, whether they are there or not."""
+        return self._consumers.keys()
+
+    @property
     def has_news(self) -> bool:
         """Whether a consumer's namespace has appeared that nobody has looked at."""
         return any(namespace in self._consumers for namespace in self._present() - self._served)

@@ -47,7 +47,7 @@ class Operator:
         api: KubernetesApi,
         rules: Rules,
         *,
-        consumers: Sequence[Consumer] | None,
+        consumers: Sequence[Consumer],
         means: Means,
     ) -> None:
         self.filled = asyncio.Event()
@@ -147,9 +147,7 @@ class Operator:
     def _namespaces(self) -> Collection[str]:
         return self._inventory.namespace_labels.keys()
 
-    def _consumers(self, consumers: Sequence[Consumer] | None) -> ConsumerKeeper | None:
-        if consumers is None:
-            return None
+    def _consumers(self, consumers: Sequence[Consumer]) -> ConsumerKeeper:
         return ConsumerKeeper(
             self._api,
             consumers,

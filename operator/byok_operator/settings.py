@@ -91,7 +91,7 @@ class Settings(InstallationSettings):
         File | None,
         Setting(
             "FILE",
-            "YAML file: for each namespace whose jobs sign, the ServiceAccounts that may; it is given address and CA.",
+            "YAML file: by namespace, the ServiceAccounts whose jobs sign; each namespace is given address and CA.",
         ),
     ] = None
 

@@ -16,11 +16,9 @@ _GLANCE = 1.0
 
 
 class Trust:
-    """Runs the two keepers, as far as an installation has them; consumers of another's CA learn it from `ca_file`."""
+    """Runs the keepers; without one for certificates, consumers learn from `ca_file` whose CA it is."""
 
-    def __init__(
-        self, certificates: CertificateKeeper | None, consumers: ConsumerKeeper | None, *, ca_file: Path
-    ) -> None:
+    def __init__(self, certificates: CertificateKeeper | None, consumers: ConsumerKeeper, *, ca_file: Path) -> None:
         self._certificates = certificates
         self._consumers = consumers
         self._ca_file = ca_file
@@ -28,22 +26,21 @@ class Trust:
 
     async def run(self) -> None:
         """Look at all of it, and mend what differs, forever."""
-        while self._certificates or self._consumers:
+        while True:
             await self.refresh()
             for _ in range(_INTERVAL):
                 await asyncio.sleep(_GLANCE)
-                if self._consumers and self._consumers.has_news:
+                if self._consumers.has_news:
                     break
 
     async def refresh(self) -> None:
         """Look once: the CA first, and then what is told of it."""
         problems: list[str] = []
         if self._certificates:
-            await self._certificates.refresh(self._consumers.known if self._consumers else self._certificates.bundle)
+            await self._certificates.refresh(self._consumers.known)
             problems += self._certificates.problems
-        if self._consumers:
-            await self._consumers.refresh(await self._bundle(problems))
-            problems += self._consumers.problems
+        await self._consumers.refresh(await self._bundle(problems))
+        problems += self._consumers.problems
         for problem in problems:
             if problem not in self._said:
                 _LOG.error("certificates or consumers not kept", extra={"found": problem})
@@ -52,6 +49,8 @@ class Trust:
     async def _bundle(self, problems: list[str]) -> bytes | None:
         if self._certificates:
             return self._certificates.bundle
+        if not self._consumers.listed:
+            return None
         try:
             return await asyncio.to_thread(read_trusted, self._ca_file)
         except UnusableFileError as error:

@@ -94,7 +94,7 @@ class Cell:
         settings = PROGRAM.read(_flags(kubeconfig, self.installation.namespace), {})
         api, admin = [await KubernetesApi.connect(str(path)) for path in (kubeconfig, self.plane.kubeconfig)]
         rules = Rules(installation="test", presets_namespace=self.installation.namespace)
-        operator = Operator(settings, api, rules, consumers=None, means=Means.real())
+        operator = Operator(settings, api, rules, consumers=(), means=Means.real())
         task = asyncio.create_task(operator.run(self.signers))
         self.running.append((task, operator, (api, admin)))
         await until(lambda: task.done() or not operator.unreadiness(), _LIMIT)

@@ -227,7 +227,7 @@ def test_a_publication_is_read_as_it_was_written() -> None:
         ({CERTIFICATE: "%"}, "certificate"),
         ({CERTIFICATE: base64.b64encode(b"no PEM").decode()}, "certificate"),
         ({CERTIFICATE: base64.b64encode(rsa_pem()).decode()}, "certificate"),
-        ({CERTIFICATE: "A" * 70_000}, "certificate"),
+        ({CERTIFICATE: base64.b64encode(pem_of([NEW.certificate]) + b"\n" * 70_000).decode()}, "certificate"),
         ({CERTIFICATE: 5}, "certificate"),
         ({KEY: base64.b64encode(b"no PEM").decode()}, "key"),
         ({KEY: base64.b64encode(encrypted_key()).decode()}, "key"),

@@ -29,8 +29,10 @@ class Keeping:
         self.now = BEGIN
         metrics = Metrics(self.clock)
         self.certificates = CertificateKeeper(api, HOME, Demands(NAMES, GRACE), now=self.clock, metrics=metrics)
-        listed = [Consumer("media", ("job",))]
-        self.consumers = ConsumerKeeper(api, listed, address="s:1", namespaces=lambda: ("media",), metrics=metrics)
+        self.consumers, self.nobody = (
+            ConsumerKeeper(api, listed, address="s:1", namespaces=lambda: ("media",), metrics=metrics)
+            for listed in ([Consumer("media", ("job",))], [])
+        )
         self.trust = Trust(self.certificates, self.consumers, ca_file=ca_file)
 
     def clock(self) -> datetime:
@@ -116,13 +118,14 @@ async def test_what_goes_wrong_is_logged_once(keeping: Keeping, caplog: pytest.L
     assert [record.message for record in caplog.records] == ["certificates or consumers not kept"]
 
 
-async def test_an_installation_without_either_has_nothing_to_do(keeping: Keeping) -> None:
-    await Trust(None, None, ca_file=keeping.ca_file).run()
-    assert keeping.server.requests == []
+async def test_without_consumers_no_ca_is_looked_for(keeping: Keeping, caplog: pytest.LogCaptureFixture) -> None:
+    await Trust(None, keeping.nobody, ca_file=keeping.ca_file).refresh()
+    assert keeping.server.writes() == []
+    assert caplog.records == []
 
 
 async def test_certificates_are_rotated_where_there_are_no_consumers(keeping: Keeping) -> None:
-    trust = Trust(keeping.certificates, None, ca_file=keeping.ca_file)
+    trust = Trust(keeping.certificates, keeping.nobody, ca_file=keeping.ca_file)
     await trust.refresh()
     served = keeping.served()
     secret = keeping.server.objects[SECRETS][HOME, CA_SECRET]
