@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from byok_operator.certificate_keeper import CA_SECRET, TLS_SECRET, CertificateKeeper
-from byok_operator.certificates import Demands, kept_in, pem_of
+from byok_operator.certificates import KEY, Demands, is_issued_by, kept_in, pem_of
 from byok_operator.consumer_keeper import ConsumerKeeper
 from byok_operator.consumers import Consumer, config_map, owner_reference, role_binding
 from byok_operator.metrics import Metrics
@@ -103,6 +103,29 @@ async def test_what_is_as_it_should_be_is_not_written(
     for each in (trust, Trust(certificates(api, installation), consumers(api), ca_file=Path("/nowhere"))):
         await each.refresh()
     assert [(await admin.get(*place))["metadata"]["resourceVersion"] for place in (*places, *given)] == before
+
+
+@pytest.mark.usefixtures("requests", "secrets")
+async def test_a_ca_whose_key_is_taken_away_is_rotated(
+    api: KubernetesApi, admin: KubernetesApi, installation: Installation
+) -> None:
+    place, keeper = installation.namespace, certificates(api, installation)
+    trust = Trust(keeper, consumers(api), ca_file=Path("/nowhere"))
+    for _ in range(2):
+        await trust.refresh()
+    before, secret = keeper.bundle, await admin.get(SECRETS, place, CA_SECRET)
+    assert before is not None
+    del secret["data"][KEY]
+    await admin.replace(SECRETS, secret)
+    await trust.refresh()
+    told = (await admin.get(CONFIG_MAPS, MEDIA, "byok-signer"))["data"]["ca.crt"].encode()
+    assert (told.endswith(before), told.count(b"BEGIN")) == (True, 2)
+    # It is written down that all have it; after the grace, which is none here, a certificate is issued.
+    for _ in range(2):
+        await trust.refresh()
+    serving = kept_in((await admin.get(SECRETS, place, TLS_SECRET))["data"])
+    assert serving.certificate is not None
+    assert [is_issued_by(serving.certificate, each) for each in serving.bundle] == [True, False]
 
 
 @pytest.mark.usefixtures("requests")
