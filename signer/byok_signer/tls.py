@@ -24,7 +24,10 @@ _Stamp = tuple[tuple[int, int, int], ...]
 
 def are_there(cert_file: Path, key_file: Path) -> bool:
     """Whether there is something in both files, good or not: an empty Secret, mounted, is a folder without files."""
-    return all(path.is_file() and path.stat().st_size for path in (cert_file, key_file))
+    try:
+        return all(size for _, _, size in _stamp(cert_file, key_file))
+    except SettingsError:
+        return False
 
 
 def problem_with(cert_file: Path, key_file: Path) -> str | None:
