@@ -41,6 +41,7 @@ def of_signer() -> Exported:
     metrics.repeated()
     metrics.reviewed("TokenReview", "allowed", 0.1)
     metrics.observe_audit_lag(lambda: 0.0)
+    metrics.observe_tls(lambda: 0.0)
     metrics.checkpoint_ended("ok")
     metrics.catalogue_changed({("ByokKey", "ready"): 1}, {_KEY: 0.0})
     quotas = Quotas(per_second=1000, replicas=lambda: 1, clock=time.monotonic)
