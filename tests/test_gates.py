@@ -206,9 +206,10 @@ def test_new_module_of_the_signer_must_name_its_layer(tmp_path: Path) -> None:
 
 
 def test_stale_generated_files_are_named(tmp_path: Path) -> None:
-    root = copy_of(tmp_path, "api", "crds", "docs/reference", "charts/byok-operator/presets")
+    root = copy_of(tmp_path, "api", "crds", "docs/reference", "charts/byok-operator")
     edited = [
         "crds/byok.dev_byokkeys.yaml",
+        "charts/byok-operator/templates/crds/byok.dev_signingrecipes.yaml",
         "docs/reference/errors.md",
         "api/byok_api/signer/v1/signer_pb2_grpc.py",
     ]
