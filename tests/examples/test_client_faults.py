@@ -191,6 +191,7 @@ def test_a_signature_that_is_none_is_not_passed_on(
 
 WRONG_FILES = {
     "an empty token": ("token", "", "TokenInvalid"),
+    "a token without end": ("token", "a" * (1024 * 1024 + 1), "TokenMissing"),
     "a token of two lines": ("token", "not\nwhat it says", "TokenInvalid"),
     "an empty CA": ("ca.pem", "", "ConfigurationInvalid"),
     "a CA that is no PEM": ("ca.pem", "not what it says", "ConfigurationInvalid"),

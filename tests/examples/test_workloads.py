@@ -230,12 +230,24 @@ def test_sigterm_lets_the_file_in_work_be_finished(signer: FakeSigner, settings:
     assert (desk.names("outbox"), desk.names("work")) == ({"a.jpg"}, {"b.jpg"})
 
 
-@pytest.mark.parametrize("missing", ["BYOK_DESK", "BYOK_RECIPE", "BYOK_METADATA"])
-def test_a_setting_that_is_missing_is_named(settings: ClientSettings, tmp_path: Path, missing: str) -> None:
-    given = environment(settings, "Deployment", tmp_path)
-    del given[missing]
+WRONG_SETTINGS = {
+    "BYOK_DESK": ("", "BYOK_DESK is not set"),
+    "BYOK_RECIPE": ("", "BYOK_RECIPE is not set"),
+    "BYOK_METADATA": ("digitalCapture", "BYOK_METADATA is no JSON object"),
+    "BYOK_SIGNER_ADDRESS": ("nowhere", "ConfigurationInvalid: the signer's address 'nowhere'"),
+}
+
+
+@pytest.mark.parametrize("name", WRONG_SETTINGS)
+def test_a_setting_that_is_wrong_is_named(settings: ClientSettings, tmp_path: Path, name: str) -> None:
+    value, said = WRONG_SETTINGS[name]
     ended = subprocess.run(
-        [sys.executable, FOLDER / "scripts" / "sign_inbox.py"], env=given, check=False, capture_output=True, text=True
+        [sys.executable, FOLDER / "scripts" / "sign_inbox.py"],
+        env={**environment(settings, "Deployment", tmp_path), name: value},
+        check=False,
+        capture_output=True,
+        text=True,
     )
 
-    assert (ended.returncode, ended.stderr) == (1, f"sign_inbox.py: {missing} is not set\n")
+    assert (ended.returncode, ended.stderr.count("\n")) == (1, 1)
+    assert ended.stderr.startswith(f"sign_inbox.py: {said}")

@@ -199,7 +199,7 @@ func attemptOnce[Request, Answer any](
 
 // token reads the token as its file has it now: the kubelet rotates it under a running job.
 func (c *Client) token() (string, error) {
-	content, err := os.ReadFile(c.settings.TokenFile)
+	content, err := read(c.settings.TokenFile)
 	if err != nil {
 		return "", &Error{Reason: "TokenMissing", Message: err.Error()}
 	}

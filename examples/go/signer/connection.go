@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"fmt"
+	"io"
 	"os"
 	"strings"
 	"sync"
@@ -47,7 +48,7 @@ func (c *connections) use() (*connection, func(), error) {
 	defer c.lock.Unlock()
 	var trusted []byte
 	if c.settings.CAFile != "" {
-		content, err := os.ReadFile(c.settings.CAFile)
+		content, err := read(c.settings.CAFile)
 		if err != nil {
 			return nil, nil, &Error{Reason: "ConfigurationInvalid", Message: err.Error()}
 		}
@@ -75,6 +76,22 @@ func (c *connections) retire() {
 		}()
 	}
 	c.present = nil
+}
+
+const fileLimit = 1 << 20
+
+// read reads a small file.
+func read(path string) ([]byte, error) {
+	file, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close()
+	content, err := io.ReadAll(io.LimitReader(file, fileLimit+1))
+	if err == nil && len(content) > fileLimit {
+		err = fmt.Errorf("%s is longer than %d bytes", path, fileLimit)
+	}
+	return content, err
 }
 
 func connect(settings Settings, trusted []byte) (*connection, error) {

@@ -101,11 +101,15 @@ def main() -> None:
         # Process 1 of a container has no default for it. What is being signed is finished first.
         signal.signal(number, lambda *_: stopping.set())
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
-    recipe, metadata, folder = _setting("BYOK_RECIPE"), json.loads(_setting("BYOK_METADATA")), _setting("BYOK_DESK")
+    recipe, metadata, folder = _setting("BYOK_RECIPE"), _metadata(), _setting("BYOK_DESK")
     # It takes a moment to load, in which SIGTERM is to be heard.
     from byok_client import SignerClient  # noqa: PLC0415 - see above
 
-    with SignerClient.from_environment() as client:
+    try:
+        client = SignerClient.from_environment()
+    except Refusal as refusal:
+        sys.exit(f"sign_inbox.py: {refusal.reason.name}: {refusal.message}")
+    with client:
         desk = Desk(
             Path(folder),
             lambda source, output: client.sign(source, recipe=recipe, metadata=metadata, output=output),
@@ -121,6 +125,16 @@ def _setting(name: str) -> str:
     if not value:
         sys.exit(f"sign_inbox.py: {name} is not set")
     return value
+
+
+def _metadata() -> dict[str, object]:
+    try:
+        metadata = json.loads(_setting("BYOK_METADATA"))
+    except ValueError:
+        metadata = None
+    if not isinstance(metadata, dict):
+        sys.exit("sign_inbox.py: BYOK_METADATA is no JSON object")
+    return metadata
 
 
 if __name__ == "__main__":

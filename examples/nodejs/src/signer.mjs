@@ -1,6 +1,6 @@
 // A client of the signer's gRPC API: recipes, and signatures over C2PA claims.
 import { X509Certificate } from 'node:crypto';
-import { readFileSync } from 'node:fs';
+import { readFileSync, statSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 
@@ -167,10 +167,13 @@ function secured(trusted, caFile) {
   return grpc.credentials.createSsl(Buffer.from(trusted));
 }
 
+const FILE_LIMIT = 1024 * 1024;
+
 function read(path, reason) {
   try {
-    return readFileSync(path, 'utf8');
+    if (statSync(path).size <= FILE_LIMIT) return readFileSync(path, 'utf8');
   } catch (error) {
     throw new SignerError(reason, `${path} cannot be read: ${error.code}`);
   }
+  throw new SignerError(reason, `${path} is longer than ${FILE_LIMIT} bytes`);
 }
