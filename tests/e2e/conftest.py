@@ -5,7 +5,6 @@ and how to give another one, is in tests/testenv/node/chosen.py.
 """
 
 import os
-import secrets
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -14,7 +13,7 @@ import pytest
 from tests.testenv.binaries import helm_binary, say_on_stderr
 from tests.testenv.kubectl import Kubectl
 from tests.testenv.modules import TestenvError
-from tests.testenv.node.chosen import Chosen, chosen_cluster, prepare
+from tests.testenv.node.chosen import Chosen, chosen_cluster, prepare, restricted_namespace
 from tests.testenv.node.images import Image
 from tests.testenv.node.images import images as find_images
 
@@ -67,8 +66,5 @@ def images(node: Chosen, pytestconfig: pytest.Config) -> Mapping[str, Image]:
 @pytest.fixture
 def namespace(kubectl: Kubectl) -> Iterator[str]:
     """A namespace of the test's own, under restricted pod security."""
-    name = f"test-{secrets.token_hex(4)}"
-    labels = {"pod-security.kubernetes.io/enforce": "restricted"}
-    kubectl.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}})
-    yield name
-    kubectl("delete", "namespace", name, "--wait=false")
+    with restricted_namespace(kubectl) as name:
+        yield name

@@ -12,7 +12,7 @@ import pytest
 from tests.testenv.binaries import node_binaries
 from tests.testenv.kubectl import Kubectl
 from tests.testenv.node import one_program
-from tests.testenv.node.chosen import Chosen
+from tests.testenv.node.chosen import Chosen, restricted_namespace
 from tests.testenv.node.forwarding import forward
 from tests.testenv.node.running import Node
 from tests.testenv.ports import answers_ok
@@ -95,17 +95,21 @@ def visitor(node: Chosen, tmp_path_factory: pytest.TempPathFactory) -> None:
     node.load_image(archive)
 
 
-@pytest.fixture
-def web(kubectl: Kubectl, namespace: str) -> Iterator[str]:
-    """Two replicas of a Deployment, with a Service and a headless one."""
+@pytest.fixture(scope="module")
+def web(kubectl: Kubectl) -> Iterator[str]:
+    """Two replicas of a Deployment, with a Service and a headless one, in a namespace of their own."""
+    with restricted_namespace(kubectl) as namespace:
+        start_web(kubectl, namespace)
+        yield namespace
+
+
+def start_web(kubectl: Kubectl, namespace: str) -> None:
     headless = service("web-pods", clusterIP="None", selector={"app": "web"})
     kubectl.apply(*within(namespace, workload("Deployment", "web", replicas=2), service("web"), headless))
     kubectl("rollout", "status", "deployment/web", "--namespace", namespace, "--timeout=50s")
     get = ("exec", "deployment/web", "--namespace", namespace, "--", "/visitor", "get", "http://web/")
     # kube-proxy hears of the replicas a moment later.
     until(lambda: kubectl.attempt(*get).status == 0, "the Service leads to them")
-    yield namespace
-    kubectl("delete", "deployment/web", "--namespace", namespace, "--wait=false")
 
 
 def visit(kubectl: Kubectl, namespace: str, pod: str, *command: str) -> str:

@@ -114,6 +114,18 @@ def chosen_cluster(folder: Path, say: Say) -> Iterator[Chosen]:
         yield cluster
 
 
+@contextmanager
+def restricted_namespace(kubectl: Kubectl) -> Iterator[str]:
+    """Make a namespace of another name each time, under restricted pod security; it is deleted on leaving."""
+    name = f"test-{secrets.token_hex(4)}"
+    labels = {"pod-security.kubernetes.io/enforce": "restricted"}
+    kubectl.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}})
+    try:
+        yield name
+    finally:
+        kubectl("delete", "namespace", name, "--wait=false")
+
+
 def _has_kind(environ: Mapping[str, str]) -> bool:
     path = environ.get("PATH")
     docker = shutil.which("docker", path=path)

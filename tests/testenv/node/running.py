@@ -11,7 +11,9 @@ import subprocess
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from http.client import HTTPException
 from pathlib import Path
+from typing import Any
 
 from tests.testenv.api import AdminApi, ApiRefusedError
 from tests.testenv.binaries import Binaries, NodeBinaries, control_plane_binaries, node_binaries
@@ -106,11 +108,9 @@ class Node:
 
     def is_ready(self) -> bool:
         """Whether the kubelet says that pods can run here."""
-        try:
-            status = json.loads(self.api.request("GET", f"/api/v1/nodes/{NODE_NAME}"))["status"]
-        except ApiRefusedError:
-            return False
-        return any(found["type"] == "Ready" and found["status"] == "True" for found in status.get("conditions", ()))
+        node = self._found(f"/api/v1/nodes/{NODE_NAME}") or {"status": {}}
+        conditions = node["status"].get("conditions", ())
+        return any(condition["type"] == "Ready" and condition["status"] == "True" for condition in conditions)
 
     def start(self) -> None:
         """Start everything and wait until pods can run; TestenvError names the program that did not."""
@@ -121,7 +121,7 @@ class Node:
             "etcd", self.programs.etcd, {**flags, "advertise-client-urls": _ETCD, "unsafe-no-fsync": "true"}
         )
         self.start_api_server()
-        self._start_controllers()
+        manager = self._start_controllers()
         self.kubectl.apply(*configuration.addons(STORAGE_CLASS, PROVISIONER))
         self._start_dns()
         containerd.wait_until(self._containerd_answers, _READY_LIMIT, interval=0.1)
@@ -129,6 +129,7 @@ class Node:
         kubelet = self._start_kubelet()
         self._start_kube_proxy()
         kubelet.wait_until(self.is_ready, _READY_LIMIT, interval=0.1)
+        manager.wait_until(self._takes_pods, _READY_LIMIT, interval=0.1)
 
     def end(self) -> None:
         """End what runs outside of the process namespace at once: what it would still write is thrown away."""
@@ -155,8 +156,19 @@ class Node:
         one_program.write(one_program.PAUSE, self.own.pause, archive)
         return archive
 
-    def _start_controllers(self) -> None:
-        manager = {
+    def _takes_pods(self) -> bool:
+        # A pod whose ServiceAccount has not been made yet is refused.
+        return self._found("/api/v1/namespaces/default/serviceaccounts/default") is not None
+
+    def _found(self, path: str) -> dict[str, Any] | None:
+        try:
+            found: dict[str, Any] = json.loads(self.api.request("GET", path))
+        except (OSError, HTTPException, ApiRefusedError):
+            return None
+        return found
+
+    def _start_controllers(self) -> Daemon:
+        flags = {
             "allocate-node-cidrs": "false",
             "cluster-cidr": configuration.POD_RANGE,
             "kubeconfig": str(self._kubeconfig("system:kube-controller-manager", "system:kube-controller-manager")),
@@ -168,10 +180,11 @@ class Node:
             "service-account-private-key-file": str(self.pki.token_key),
             "use-service-account-credentials": "true",
         }
-        self._networked("kube-controller-manager", self.programs.kube_controller_manager, manager)
+        manager = self._networked("kube-controller-manager", self.programs.kube_controller_manager, flags)
         kubeconfig = self._kubeconfig("system:kube-scheduler", "system:kube-scheduler")
         scheduler = {"kubeconfig": str(kubeconfig), "leader-elect": "false"}
         self._networked("kube-scheduler", self.own.kube_scheduler, scheduler)
+        return manager
 
     def _start_dns(self) -> None:
         kubeconfig = self._kubeconfig("system:coredns", "testenv")
@@ -234,7 +247,7 @@ def running_node(folder: Path, say: Say) -> Iterator[Node]:
     refuse_hidden([layout.folder, programs.etcd, programs.kubectl, own.kubelet])
     for path in (layout.state, layout.configuration / "cni", layout.logs):
         path.mkdir(parents=True)
-    cgroup = f"byok-{secrets.token_hex(4)}"
+    cgroup = f"byok-node-{secrets.token_hex(4)}"
     groups = cgroups.paths(cgroup)
     with swept(cgroups=groups, folders=[layout.state]), Processes() as processes, ExitStack() as stack:
         cgroups.create(groups)
