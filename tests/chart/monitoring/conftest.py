@@ -1,23 +1,19 @@
-"""The alerts and the dashboard as the chart ships them, and the real promtool.
-
-promtool is found or built before the first test, whose time limit a build would break.
-"""
+"""The real promtool, found or built before the first test, whose time limit a build would break; as helm is for all."""
 
 import os
 from pathlib import Path
 
 import pytest
 
-from tests.testenv.binaries import promtool_binary, say_on_stderr
+from tests.testenv.binaries import helm_binary, promtool_binary, say_on_stderr
 from tests.testenv.modules import TestenvError
 
 _HERE = Path(__file__).parent
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
-    wanted = any(
-        _HERE in item.path.parents and "promtool" in getattr(item, "fixturenames", ()) for item in session.items
-    )
+    items = [item for item in session.items if _HERE in item.path.parents]
+    wanted = any("promtool" in getattr(item, "fixturenames", ()) for item in items)
     if session.config.option.collectonly or not wanted:
         return
     capture = session.config.pluginmanager.getplugin("capturemanager")
@@ -31,3 +27,8 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 @pytest.fixture(scope="session")
 def promtool() -> Path:
     return promtool_binary(os.environ, say_on_stderr)
+
+
+@pytest.fixture(scope="session")
+def helm() -> Path:
+    return helm_binary(os.environ, say_on_stderr)

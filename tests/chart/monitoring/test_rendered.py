@@ -1,6 +1,5 @@
 """What the chart makes of alerts, dashboard and values, by the real helm."""
 
-import os
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -9,14 +8,8 @@ import pytest
 import yaml
 
 from tests.support.monitoring import ALERT_FILES, CHART, DASHBOARDS, alerts, told_by
-from tests.testenv.binaries import helm_binary, say_on_stderr
 
 ALL = ("serviceMonitor.enabled=true", "prometheusRule.enabled=true", "dashboard.enabled=true")
-
-
-@pytest.fixture(scope="session")
-def helm() -> Path:
-    return helm_binary(os.environ, say_on_stderr)
 
 
 def run(helm: Path, *settings: str) -> "subprocess.CompletedProcess[str]":
@@ -110,6 +103,13 @@ def test_monitors_and_rules_are_labelled_for_who_selects_by_labels(helm: Path) -
     ours = [body for (kind, _), body in found.items() if kind in {"ServiceMonitor", "PrometheusRule"}]
     assert [body["metadata"]["labels"]["release"] for body in ours] == ["prom"] * 3
     assert found["ServiceMonitor", "byok-signer"]["spec"]["endpoints"][0]["interval"] == "15s"
+
+
+def test_a_label_of_the_charts_can_be_given_another_value(helm: Path) -> None:
+    kinds = ("serviceMonitor", "prometheusRule", "dashboard")
+    found = rendered(helm, *ALL, *(f"{kind}.labels.app\\.kubernetes\\.io/part-of=media" for kind in kinds))
+    ours = [body for (_, name), body in found.items() if name == "byok-dashboards" or "coreos" in body["apiVersion"]]
+    assert [body["metadata"]["labels"]["app.kubernetes.io/part-of"] for body in ours] == ["media"] * 4
 
 
 def test_the_dashboard_comes_as_it_is_and_in_the_folder_asked_for(helm: Path) -> None:
