@@ -17,9 +17,9 @@ PYTEST := $(BIN)/python -m pytest --quiet --numprocesses auto --maxprocesses 4 -
 test: lint
 	@$(PYTEST)
 
-# Without the tests on a real control plane, which is built once from Go modules: about ten minutes, then it is cached.
+# Without the tests that need a control plane, helm or promtool, which are built once from Go modules and then cached.
 test-fast: lint
-	@$(PYTEST) --ignore=tests/cluster
+	@$(PYTEST) --ignore=tests/cluster --ignore=tests/chart
 
 # A real control plane, emulated KMS, signer and operator on this machine, until Ctrl-C.
 cluster: $(READY)
