@@ -61,6 +61,14 @@ def test_an_older_kubernetes_is_refused() -> None:
         helm("template", str(CHART), "--kube-version", "1.30.4")
 
 
+def test_what_others_fill_in_is_empty_for_helm_to_leave_it_alone() -> None:
+    lease = rendered("defaults").one("Lease", "byok-operator")
+    assert lease.keys() == {"apiVersion", "kind", "metadata"}
+    for name in ("byok-signer-ca", "byok-signer-tls", "byok-sandbox"):
+        assert rendered("sandbox").one("Secret", name).keys() == {"apiVersion", "kind", "metadata", "type"}
+    assert rendered("sandbox").one("ConfigMap", "byok-sandbox").keys() == {"apiVersion", "kind", "metadata"}
+
+
 def test_the_signers_service_is_headless_and_names_only_what_is_ready() -> None:
     service = rendered("defaults").one("Service", SIGNER)["spec"]
     assert service["clusterIP"] == "None"

@@ -80,7 +80,7 @@ def release(plane: ControlPlane) -> Iterator[ControlPlane]:
 def left(plane: ControlPlane) -> set[str]:
     """What is there of the release."""
     kinds = (
-        "clusterrole,clusterrolebinding,configmap,customresourcedefinition,deployment,networkpolicy,pod,"
+        "clusterrole,clusterrolebinding,configmap,customresourcedefinition,deployment,lease,networkpolicy,pod,"
         "poddisruptionbudget,role,rolebinding,secret,service,serviceaccount,statefulset,validatingadmissionpolicy,"
         "validatingadmissionpolicybinding"
     )
