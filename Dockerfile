@@ -16,9 +16,11 @@ RUN --mount=type=secret,id=pip --mount=type=secret,id=ca \
     && tools/bin/python -m pip install --quiet --only-binary :all: --require-hashes --requirement requirements/build.txt
 COPY hack/image/install hack/image/
 
-FROM tools AS operator-files
+FROM tools AS operator-requirements
 COPY requirements/operator.txt requirements/
 RUN --mount=type=secret,id=pip --mount=type=secret,id=ca hack/image/install requirements operator
+
+FROM operator-requirements AS operator-files
 COPY LICENSE README.md pyproject.toml ./
 COPY hack/image hack/image
 COPY api api
@@ -26,9 +28,11 @@ COPY service service
 COPY operator operator
 RUN hack/image/install part operator
 
-FROM tools AS signer-files
+FROM tools AS signer-requirements
 COPY requirements/signer.txt requirements/
 RUN --mount=type=secret,id=pip --mount=type=secret,id=ca hack/image/install requirements signer
+
+FROM signer-requirements AS signer-files
 COPY LICENSE README.md pyproject.toml ./
 COPY hack/image hack/image
 COPY api api
@@ -36,9 +40,11 @@ COPY service service
 COPY signer signer
 RUN hack/image/install part signer
 
-FROM tools AS cli-files
+FROM tools AS cli-requirements
 COPY requirements/cli.txt requirements/
 RUN --mount=type=secret,id=pip --mount=type=secret,id=ca hack/image/install requirements cli
+
+FROM cli-requirements AS cli-files
 COPY LICENSE README.md pyproject.toml ./
 COPY hack/image hack/image
 COPY api api
@@ -46,9 +52,11 @@ COPY service service
 COPY client client
 RUN hack/image/install part cli
 
-FROM tools AS sandbox-files
+FROM tools AS sandbox-requirements
 COPY requirements/sandbox.txt requirements/
 RUN --mount=type=secret,id=pip --mount=type=secret,id=ca hack/image/install requirements sandbox
+
+FROM sandbox-requirements AS sandbox-files
 COPY LICENSE README.md pyproject.toml ./
 COPY hack/image hack/image
 COPY api api
@@ -60,7 +68,8 @@ COPY charts/byok-operator/presets charts/byok-operator/presets
 COPY examples examples
 RUN hack/image/install part sandbox
 
-# What runs. Nothing below writes: the root file system may be read-only.
+# What runs. Nothing below writes: the root file system may be read-only. Requirements and part are layers of their own:
+# a new version of this project is a pull of some megabytes.
 FROM ${BASE_IMAGE} AS runtime
 # No PYTHONUNBUFFERED: it makes standard output, where audit records may go, write in parts.
 # Modules come from /opt/byok alone, never from the working directory, where a job's media lie.
@@ -72,7 +81,8 @@ ENV PATH=/opt/byok/bin:/usr/local/bin:/usr/bin:/bin \
 USER 65532:65532
 
 FROM runtime AS operator
-COPY --from=operator-files /opt/byok /opt/byok
+COPY --from=operator-requirements /opt/byok /opt/byok
+COPY --from=operator-files /build/files /
 ENTRYPOINT ["/opt/byok/bin/python", "/opt/byok/start.py", "byok_operator"]
 ARG BASE_IMAGE
 ARG VERSION=0.1.0
@@ -87,7 +97,8 @@ LABEL org.opencontainers.image.title="byok-operator/operator" \
       org.opencontainers.image.created="${CREATED}"
 
 FROM runtime AS signer
-COPY --from=signer-files /opt/byok /opt/byok
+COPY --from=signer-requirements /opt/byok /opt/byok
+COPY --from=signer-files /build/files /
 EXPOSE 8443 9090
 ENTRYPOINT ["/opt/byok/bin/python", "/opt/byok/start.py", "byok_signer"]
 ARG BASE_IMAGE
@@ -103,7 +114,8 @@ LABEL org.opencontainers.image.title="byok-operator/signer" \
       org.opencontainers.image.created="${CREATED}"
 
 FROM runtime AS cli
-COPY --from=cli-files /opt/byok /opt/byok
+COPY --from=cli-requirements /opt/byok /opt/byok
+COPY --from=cli-files /build/files /
 WORKDIR /work
 ENTRYPOINT ["/opt/byok/bin/python", "/opt/byok/start.py", "byok_client.cli"]
 ARG BASE_IMAGE
@@ -119,7 +131,8 @@ LABEL org.opencontainers.image.title="byok-operator/cli" \
       org.opencontainers.image.created="${CREATED}"
 
 FROM runtime AS sandbox
-COPY --from=sandbox-files /opt/byok /opt/byok
+COPY --from=sandbox-requirements /opt/byok /opt/byok
+COPY --from=sandbox-files /build/files /
 # The arguments name the module: by default the whole system in one container, else one of its parts.
 ENTRYPOINT ["/opt/byok/bin/python", "/opt/byok/start.py"]
 CMD ["byok_client.cli", "sandbox"]

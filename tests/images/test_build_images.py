@@ -117,6 +117,22 @@ def test_without_a_daemon_buildah_builds_on_a_base_made_once(machine: Machine) -
     assert any(word.startswith("BASE_IMAGE=localhost/byok-operator-base:bookworm-") for word in build)
 
 
+@pytest.mark.parametrize(("layers", "emptied"), [(399, 0), (400, 1)])
+def test_store_of_layers_does_not_grow_without_end(machine: Machine, layers: int, emptied: int) -> None:
+    machine.programs.add("docker", NO_DOCKER)
+    machine.programs.add("buildah", BUILDAH.replace("esac", f"  images) seq {layers} ;;\nesac"))
+
+    assert machine.build("cli").returncode == 0
+    assert [call[4:] for call in machine.programs.calls("buildah")].count(["rmi", "--all", "--force"]) == emptied
+
+
+def test_version_label_is_the_projects_whatever_the_tag(machine: Machine) -> None:
+    machine.build("--tag", "e2e", "cli")
+
+    (build,) = [call for call in machine.programs.calls("docker") if call[0] == "build"]
+    assert f"VERSION={VERSION}" in build
+
+
 @pytest.mark.parametrize("docker", [DOCKER, NO_DOCKER], ids=["docker", "buildah"])
 def test_index_and_its_password_are_in_no_argument(machine: Machine, docker: str) -> None:
     machine.programs.add("docker", docker)

@@ -72,10 +72,13 @@ def test_entry_point_is_a_program_without_a_shell(target: str) -> None:
 
 
 @pytest.mark.parametrize("target", ROOTS)
-def test_image_gets_one_folder_and_runs_nothing(target: str) -> None:
+def test_image_gets_requirements_and_part_as_layers_and_runs_nothing(target: str) -> None:
     stage = STAGES[target]
 
-    assert stage.one("COPY") == f"--from={target}-files /opt/byok /opt/byok"
+    assert stage.all_of("COPY") == [
+        f"--from={target}-requirements /opt/byok /opt/byok",
+        f"--from={target}-files /build/files /",
+    ]
     assert stage.all_of("RUN") == STAGES["runtime"].all_of("RUN") == []
 
 
@@ -91,12 +94,18 @@ def test_labels_say_what_it_is_and_what_it_was_made_from(target: str) -> None:
 
 @pytest.mark.parametrize("target", ROOTS)
 def test_only_the_parts_source_roots_and_requirements_are_copied(target: str) -> None:
-    copied = STAGES[f"{target}-files"].all_of("COPY")
-    roots = {source for source in (line.split()[0] for line in copied) if (REPOSITORY / source / "byok_api").is_dir()}
-    own = {line.split()[0] for line in copied if line.split()[0] in {root for all_ in ROOTS.values() for root in all_}}
+    roots = {root for all_ in ROOTS.values() for root in all_}
+    copied = {line.split()[0] for line in STAGES[f"{target}-files"].all_of("COPY")}
 
-    assert roots <= own == set(ROOTS[target])
-    assert f"requirements/{target}.txt requirements/" in copied
+    assert copied & roots == set(ROOTS[target])
+    assert STAGES[f"{target}-files"].base == f"{target}-requirements"
+    assert STAGES[f"{target}-requirements"].one("COPY") == f"requirements/{target}.txt requirements/"
+
+
+@pytest.mark.parametrize("target", ROOTS)
+def test_requirements_are_installed_again_only_when_they_change(target: str) -> None:
+    assert STAGES[f"{target}-requirements"].base == "tools"
+    assert not set(STAGES["tools"].all_of("COPY")) & set(STAGES[f"{target}-files"].all_of("COPY"))
 
 
 def test_packages_come_by_hash_as_wheels_alone() -> None:
@@ -154,7 +163,7 @@ def test_build_sees_all_that_is_copied() -> None:
     sources = {root for roots in ROOTS.values() for root in roots} | {"hack/image", "charts/byok-operator/presets"}
     files = {str(path.relative_to(REPOSITORY)) for root in sources for path in (REPOSITORY / root).rglob("*.[py]*")}
 
-    assert sources | single | {"examples"} == {name for name in copied if not name.startswith(("--from", "/opt"))}
+    assert sources | single | {"examples"} == {name for name in copied if not name.startswith(("--from", "/"))}
     assert [path for path in single | files if not admitted(path) and "__pycache__" not in path] == []
 
 
