@@ -18,6 +18,7 @@ from tests.testenv.node.images import Image
 from tests.testenv.node.images import images as find_images
 
 _HERE = Path(__file__).parent
+_LIMIT = 300
 _IMAGES = pytest.StashKey[dict[str, Image]]()
 
 
@@ -34,6 +35,13 @@ def pytest_collection_finish(session: pytest.Session) -> None:
                 session.config.stash[_IMAGES] = find_images(_image_folder(), os.environ, say_on_stderr)
     except TestenvError as error:
         raise pytest.UsageError(f"tests/e2e: {error}") from None
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    # The first test of a run waits for the node, and for the images to be loaded: about two gigabytes.
+    for item in items:
+        if _HERE in item.path.parents and item.get_closest_marker("timeout") is None:
+            item.add_marker(pytest.mark.timeout(_LIMIT))
 
 
 def _image_folder() -> Path:
