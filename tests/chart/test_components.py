@@ -150,13 +150,15 @@ def test_private_endpoints_fips_and_a_ca_reach_the_signer() -> None:
     assert volumes["aws-ca"]["configMap"] == {"name": "company-ca", "items": [{"key": "bundle.pem", "path": "ca.crt"}]}
 
 
-def test_the_cluster_itself_is_never_asked_for_through_the_proxy() -> None:
-    for name in ("byok-operator", SIGNER):
-        environ = {each["name"]: each.get("value", "") for each in rendered("aws").pod(name)["containers"][0]["env"]}
-        assert environ["HTTPS_PROXY"] == "http://proxy.example:3128"
-        assert {"$(KUBERNETES_SERVICE_HOST)", ".svc", "169.254.170.23", ".example"} <= set(
-            environ["NO_PROXY"].split(",")
-        )
+def env(name: str) -> dict[str, str]:
+    return {each["name"]: each.get("value", "") for each in rendered("aws").pod(name)["containers"][0]["env"]}
+
+
+def test_the_signer_alone_has_a_proxy_and_not_for_the_cluster_itself() -> None:
+    assert env(SIGNER)["HTTPS_PROXY"] == "http://proxy.example:3128"
+    own = {"$(KUBERNETES_SERVICE_HOST)", ".svc", "169.254.170.23", ".example"}
+    assert own <= set(env(SIGNER)["NO_PROXY"].split(","))
+    assert env("byok-operator").keys() == {"USER"}
 
 
 def test_labels_for_all_are_on_all() -> None:
