@@ -132,7 +132,6 @@ def started(tmp_path: Path, image: Path) -> Iterator[Started]:
     running = start(tmp_path, "--image", str(image))
     try:
         running.wait_until(lambda: "Ctrl-C ends" in running.printed.read_text())
-        running.wait_until(lambda: running.shell("kubectl get serviceaccount default").returncode == 0)
         (tmp_path / "pod.yaml").write_text(POD.format(image=one_program.VISITOR))
         ready = running.shell(
             f"kubectl apply -f {tmp_path}/pod.yaml; kubectl wait --for=condition=Ready pod/visitor --timeout=60s"

@@ -6,9 +6,9 @@ set -eu
 state=$1
 shift
 
-# Copies of what other programs have mounted would keep it alive after they unmount it.
-awk '$3 == "overlay" && $2 != "/" { print $2 }' /proc/self/mounts | tac | while read -r mounted; do
-  umount "$mounted"
+# Copies of other programs' containers would keep those alive after they are unmounted; some may be gone by now.
+awk '$3 == "overlay" && $2 ~ /\/(merged|rootfs)$/ { print $2 }' /proc/self/mounts | tac | while read -r mounted; do
+  umount --lazy "$mounted" 2>/dev/null || true
 done
 
 # Pods' network namespaces, sockets of shims and locks of iptables are kept here.
