@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.installed
 PARTS  := cli client operator sandbox signer
 
-.PHONY: demo test test-fast cluster lint bench bench-operator fuzz format generate requirements clean
+.PHONY: demo test test-fast images cluster lint bench bench-operator fuzz format generate requirements clean
 .DELETE_ON_ERROR:
 
 demo: $(READY)
@@ -21,6 +21,10 @@ test: lint
 test-fast: lint
 	@$(PYTEST) --ignore=tests/cluster --ignore=tests/chart
 
+# The four images, by Docker or without; prints where the archives are.
+images: $(READY)
+	@PYTHON=$(BIN)/python hack/build-images
+
 # A real control plane, emulated KMS, signer and operator on this machine, until Ctrl-C.
 cluster: $(READY)
 	@$(BIN)/python -m tests.testenv.cluster
@@ -31,6 +35,7 @@ lint: $(READY)
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-cache --no-logo
 	@$(BIN)/python -m byok_api.generate --check
+	@$(BIN)/python -m tests.chart.generate --check
 
 # About ten minutes; writes docs/benchmarks.md.
 bench: $(READY)
@@ -51,6 +56,7 @@ format: $(READY)
 
 generate: $(READY)
 	@$(BIN)/python -m byok_api.generate
+	@$(BIN)/python -m tests.chart.generate
 
 $(READY): requirements/dev.txt pyproject.toml
 	@echo "installing the pinned requirements into $(VENV) (first time: about a minute)"
@@ -63,6 +69,7 @@ $(READY): requirements/dev.txt pyproject.toml
 COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header
 requirements: $(READY)
 	@$(COMPILE) --upgrade --all-extras --group dev pyproject.toml -o requirements/dev.txt
+	@$(COMPILE) --upgrade --constraint requirements/dev.txt requirements/build.in -o requirements/build.txt
 	@for part in $(PARTS); do $(COMPILE) --constraint requirements/dev.txt --extra $$part pyproject.toml -o requirements/$$part.txt; done
 
 clean:

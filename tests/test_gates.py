@@ -128,7 +128,11 @@ def small(tmp_path: Path) -> Path:
 
 
 def test_every_gate_of_the_makefile_is_broken_here() -> None:
-    assert set(GATES) == {breach.gate for breach in BREACHES.values()} | {"lint-imports", "python byok_api.generate"}
+    assert set(GATES) == {breach.gate for breach in BREACHES.values()} | {
+        "lint-imports",
+        "python byok_api.generate",
+        "python tests.chart.generate",
+    }
 
 
 @pytest.mark.parametrize("gate", ["ruff format", "ruff check"])
@@ -223,6 +227,17 @@ def test_stale_generated_files_are_named(tmp_path: Path) -> None:
     assert not outcome.passed
     named = {line.partition(" is not what ")[0] for line in outcome.output.splitlines()}
     assert named == {*edited, "docs/reference/assertions.md"}
+
+
+def test_a_stale_schema_of_the_chart_is_named(tmp_path: Path) -> None:
+    root = copy_of(tmp_path, "charts/byok-operator", "tests/chart")
+    with (root / "charts/byok-operator/values.yaml").open("a") as file:
+        file.write("\n# Added by hand.\nadded: 1\n")
+
+    outcome = run_gate("python tests.chart.generate", root)
+
+    assert not outcome.passed
+    assert "values.schema.json" in outcome.output
 
 
 def misplaced_packages(root: Path) -> list[str]:

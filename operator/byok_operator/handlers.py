@@ -85,6 +85,8 @@ class KopfThread:
                     settings=settings(),
                     clusterwide=True,
                     standalone=True,
+                    # Else kopf asks for the user's name, which an image need not have; nobody is told of it.
+                    identity="byok-operator",  # type: ignore[arg-type]  # a NewType that kopf does not export
                     stop_flag=self._stop,
                 )
             except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - whatever ends kopf: changes would be late
@@ -237,7 +239,12 @@ async def connection(source: str) -> kopf.ConnectionInfo:
         server=found.host,
         ca_path=found.ssl_ca_cert,
         insecure=not found.verify_ssl,
-        token=token.strip().removeprefix("Bearer ") if token else None,
+        token=bare(token),
         certificate_path=found.cert_file,
         private_key_path=found.key_file,
     )
+
+
+def bare(authorization: str | None) -> str | None:
+    """Take the token out of what a loader makes of it: `Bearer`, in a pod `bearer`, and the token."""
+    return authorization.split()[-1] if authorization and authorization.strip() else None

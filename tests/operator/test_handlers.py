@@ -64,6 +64,13 @@ async def test_kopf_logs_in_as_the_rest_of_the_operator_does_with_the_token_of_t
     assert (await handlers.connection(str(kubeconfig))).token == "second"
 
 
+@pytest.mark.parametrize(
+    ("loaded", "token"), [("Bearer abc", "abc"), ("bearer abc", "abc"), ("abc\n", "abc"), ("", None), (None, None)]
+)
+def test_the_token_is_found_in_whatever_a_loader_makes_of_it(loaded: str | None, token: str | None) -> None:
+    assert handlers.bare(loaded) == token
+
+
 async def test_kopf_ends_within_ten_seconds_even_while_it_cannot_reach_the_api_server(kubeconfig: Path) -> None:
     thread = KopfThread(str(kubeconfig), lambda *_: None)
     thread.start()
