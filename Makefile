@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.installed
 PARTS  := cli client operator sandbox signer
 
-.PHONY: demo test test-fast images cluster lint bench bench-operator fuzz format generate requirements clean
+.PHONY: demo test test-fast e2e images cluster lint bench bench-operator fuzz format generate requirements clean
 .DELETE_ON_ERROR:
 
 demo: $(READY)
@@ -24,6 +24,11 @@ test-fast: lint
 # The four images, by Docker or without; prints where the archives are.
 images: $(READY)
 	@PYTHON=$(BIN)/python hack/build-images
+
+# The images on a real node, as root: of its own, or the cluster of `make e2e KUBECONFIG=...` (tests/e2e/conftest.py).
+E2E_KUBECONFIG = $(if $(filter command,$(origin KUBECONFIG)),$(KUBECONFIG),$(BYOK_E2E_KUBECONFIG))
+e2e: $(READY)
+	@BYOK_E2E_KUBECONFIG="$(E2E_KUBECONFIG)" $(BIN)/python -m pytest --quiet tests/e2e
 
 # A real control plane, emulated KMS, signer and operator on this machine, until Ctrl-C.
 cluster: $(READY)
