@@ -149,13 +149,14 @@ class Signers:
         self._ears.changed(names)
 
     def _pause_after(self, failure: CallFailedError, silent: set[Endpoint], tries: int) -> float | None:
+        later = min(_LONGEST_PAUSE, _PAUSE * 2.0 ** min(tries, 16))
         if failure.retry_after is not None:
-            return max(failure.retry_after, _PAUSE)
+            return max(failure.retry_after, later)
         if not failure.is_transport_failure:
             return None
         if silent >= self._replicas.keys():
             silent.clear()
-            return min(_LONGEST_PAUSE, _PAUSE * 2.0 ** min(tries, 16))
+            return later
         return 0.0
 
     def _next(self, silent: set[Endpoint]) -> Replica | None:

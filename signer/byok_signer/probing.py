@@ -19,7 +19,8 @@ from byok_signer.quota import Demand, Family, QuotaKey, family_of
 from byok_signer.watching import HealthWatchers
 from byok_signer.work import Call
 
-_NOT_SEEN_RETRY_AFTER = 1.0
+_NOT_SEEN_RETRY_AFTER = 0.1
+"""Seconds: the operator hears of a change a moment before a signer has put it into its catalogue."""
 _CHECK_TIMEOUT = 5.0
 _UNDESCRIBED_SECONDS = 3600.0
 """For which a key of which nothing more is told is not asked about again: its owner's CloudTrail logs each denial."""

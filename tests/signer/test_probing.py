@@ -140,7 +140,7 @@ async def test_a_generation_that_has_not_arrived_is_worth_waiting_for(bench: Ben
     document["metadata"]["generation"] = 3
     bench.apply(document)
     told = await refusal_of(probe(bench, generation=4))
-    assert (told.reason, told.retry_after) == (Reason.GenerationNotSeen, 1.0)
+    assert (told.reason, told.retry_after) == (Reason.GenerationNotSeen, 0.1)
     assert [(await probe(bench, generation=seen)).generation for seen in (0, 2, 3)] == [3, 3, 3]
 
 
@@ -221,14 +221,14 @@ async def test_an_object_of_the_same_name_that_is_another_one_is_worth_waiting_f
     entry = replace(key, standing=replace(key.standing, key=manifest))
     bench.catalogue = replace(bench.catalogue, keys={key.name: entry})
     told = await refusal_of(bench.probe.ProbeKey(request, metadata=bench.metadata))
-    assert (told.reason, told.retry_after) == (Reason.GenerationNotSeen, 1.0)
+    assert (told.reason, told.retry_after) == (Reason.GenerationNotSeen, 0.1)
     request.uid = "of this"
     assert (await bench.probe.ProbeKey(request, metadata=bench.metadata)).sign.outcome == PASSED
 
 
 async def test_a_key_that_has_not_arrived_is_worth_waiting_for_if_its_generation_is_known(bench: Bench) -> None:
     told = await refusal_of(probe(bench, "tomorrow", generation=1))
-    assert (told.reason, told.retry_after) == (Reason.GenerationNotSeen, 1.0)
+    assert (told.reason, told.retry_after) == (Reason.GenerationNotSeen, 0.1)
     assert await bench.records(Kind.REFUSAL) == []
     assert (
         await refusal_of(probe(bench, "tomorrow", namespace="vault", generation=1))
@@ -240,4 +240,4 @@ async def test_a_key_that_cannot_be_read_is_asked_about_again_if_its_generation_
     bad = Refused(name, Reason.KeyInvalid, "key media/brand is no ByokKey")
     bench.catalogue = replace(bench.catalogue, keys={name: bad})
     delays = [(await refusal_of(probe(bench, generation=generation))).retry_after for generation in (0, 1)]
-    assert delays == [None, 1.0]
+    assert delays == [None, 0.1]
