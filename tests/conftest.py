@@ -23,6 +23,7 @@ hypothesis.settings.register_profile("byok", deadline=None)
 hypothesis.settings.load_profile("byok")
 
 
+@pytest.hookimpl(tryfirst=True)  # pytest-xdist's own hook reads the marks
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Of several processes one takes the cluster tier, first, as it waits more than it works; others go by files."""
     if not hasattr(config, "workerinput"):
