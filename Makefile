@@ -12,7 +12,7 @@ demo: $(READY)
 	@$(BIN)/byokctl sandbox --demo
 
 # In several processes, one of them for the tests on a real control plane.
-PYTEST := $(BIN)/python -m pytest --quiet --numprocesses auto --maxprocesses 4 --dist loadgroup
+PYTEST := $(BIN)/python -m pytest --quiet --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 test: lint
 	@$(PYTEST)
