@@ -164,7 +164,7 @@ async def test_a_replica_that_has_not_seen_a_change_says_when_to_ask_again_and_s
         generation = live.read("ByokKey", team.key)["metadata"]["generation"]
         with pytest.raises(CallFailedError) as refused:
             await probe(replicas, replicas.second, generation=generation)
-        assert (refused.value.reason, refused.value.retry_after) == (Reason.GenerationNotSeen.name, 1.0)
+        assert (refused.value.reason, refused.value.retry_after) == (Reason.GenerationNotSeen.name, 0.1)
         until(lambda: ready_for(replicas) == generation, "Ready for the new generation", within=SAID_WITHIN)
     finally:
         replicas.relay.resume()

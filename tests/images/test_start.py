@@ -60,6 +60,14 @@ def ended_by(number: int, process: subprocess.Popen[str]) -> int:
     return process.wait(DEADLINE)
 
 
+@pytest.fixture(autouse=True)
+def _heeds_hangups() -> Iterator[None]:
+    """Undo for the processes begun here what nohup does to a session of tests."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
 def send(number: int, process: subprocess.Popen[str]) -> None:
     """Send a signal to process 1, once it says that it is up."""
     assert process.stdout is not None
