@@ -6,7 +6,7 @@ infinities; dates are text. All else is refused by name, with file and line.
 
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -21,9 +21,12 @@ PART_LIMIT = 100_000
 """Keys and values in a file; without it a file within the size limit could still take hundreds of megabytes."""
 NUMBER_LIMIT = 2**63
 _QUOTE_LIMIT = 60
+_PATH_LIMIT = 80
 _SHOWN_FINDINGS = 20
 
 Path = tuple[str | int, ...]
+Fault = tuple[Path, str, str, str]
+"""Where, then rule, message and remedy of a Finding."""
 
 # libyaml is some thirty times faster and emits the same events.
 _LOADER: Final = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -107,6 +110,21 @@ def load_documents(data: bytes, source: str) -> list[Document]:
         ) from error
     except yaml.YAMLError as error:
         raise _refused(source, "Yaml", "is not YAML: it holds control characters", "remove them") from error
+
+
+def load_mapping(data: bytes, source: str, faults: Callable[[Mapping[str, object]], Iterable[Fault]]) -> Document:
+    """Read YAML of one document; none is taken for an empty one. ManifestError lists all that `faults` finds."""
+    documents = load_documents(data, source)
+    if len(documents) > 1:
+        raise _refused(source, "OneDocument", "holds several documents", "keep one of them")
+    document = documents[0] if documents else Document({}, {})
+    findings = tuple(
+        Finding(".".join(str(part) for part in path)[:_PATH_LIMIT], rule, message, remedy, document.line_of(path))
+        for path, rule, message, remedy in faults(document)
+    )
+    if findings:
+        raise ManifestError(Reason.InvalidRequest, source, "", findings)
+    return document
 
 
 def _refused(source: str, rule: str, message: str, remedy: str, line: int | None = None) -> ManifestError:

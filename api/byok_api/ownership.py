@@ -10,8 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Self
 
-from byok_api.errors import Reason
-from byok_api.manifests import Document, Finding, ManifestError, Path, load_documents
+from byok_api.manifests import Fault, load_mapping
 from byok_api.references import NAMESPACE_PATTERN, KeyArn
 
 NAMESPACES_LIMIT = 10_000
@@ -41,21 +40,7 @@ class KeyOwnership:
 
         An empty file lets no namespace name a key. At most 1 MiB, 10,000 namespaces and 256 patterns for each.
         """
-        documents = load_documents(data, source)
-        if len(documents) > 1:
-            raise ManifestError(
-                Reason.InvalidRequest,
-                source,
-                "",
-                (Finding("", "OneDocument", "holds several documents", "keep one of them"),),
-            )
-        document = documents[0] if documents else Document({}, {})
-        findings = tuple(
-            Finding(".".join(str(part) for part in path)[:_QUOTE_LIMIT], rule, message, remedy, document.line_of(path))
-            for path, rule, message, remedy in _faults(document)
-        )
-        if findings:
-            raise ManifestError(Reason.InvalidRequest, source, "", findings)
+        document = load_mapping(data, source, _faults)
         return cls({namespace: tuple(patterns) for namespace, patterns in document.items()})
 
     def admits(self, namespace: str, arns: Iterable[KeyArn]) -> bool:
@@ -86,7 +71,7 @@ def _part_matches(pattern: str, text: str) -> bool:
     return True
 
 
-def _faults(document: Mapping[str, object]) -> Iterable[tuple[Path, str, str, str]]:
+def _faults(document: Mapping[str, object]) -> Iterable[Fault]:
     if len(document) > NAMESPACES_LIMIT:
         yield (), "SizeLimit", f"lists {len(document)} namespaces", f"list at most {NAMESPACES_LIMIT}"
         return

@@ -8,7 +8,6 @@ import os
 import signal
 import sys
 
-from byok_api.manifests import SIZE_LIMIT, ManifestError
 from byok_operator.consumers import Consumer, parse_consumers
 from byok_operator.lease import LeadershipLostError
 from byok_operator.means import Means
@@ -19,7 +18,7 @@ from byok_operator.signers import Signers
 from byok_service.http import serve_http
 from byok_service.kubernetes import KubernetesApi, SourceError
 from byok_service.logs import configure_logging
-from byok_service.settings import SettingsError
+from byok_service.settings import SettingsError, parsed
 
 # Not __name__, which is __main__ here and no logger of ours.
 _LOG = logging.getLogger("byok_operator")
@@ -74,15 +73,7 @@ async def _connect(settings: Settings) -> KubernetesApi:
 
 
 def _consumers(settings: Settings) -> tuple[Consumer, ...]:
-    if settings.consumers is None:
-        return ()
-    try:
-        with settings.consumers.open("rb") as file:
-            return parse_consumers(file.read(SIZE_LIMIT + 1), str(settings.consumers))
-    except OSError as error:
-        raise SettingsError(f"--consumers {settings.consumers}: cannot be read: {error.strerror}") from None
-    except ManifestError as error:
-        raise SettingsError(f"--consumers: {error.message}") from None
+    return parsed("--consumers", settings.consumers, parse_consumers) if settings.consumers else ()
 
 
 def _door(settings: Settings) -> SignerDoor:

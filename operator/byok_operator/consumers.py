@@ -10,8 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from byok_api.errors import Reason
-from byok_api.manifests import Document, Finding, ManifestError, Path, load_documents
+from byok_api.manifests import Fault, load_mapping
 from byok_api.references import NAME_LIMIT, NAME_PATTERN, NAMESPACE_PATTERN
 from byok_operator.applied import FIELD_MANAGER
 from byok_service.kubernetes_resources import (
@@ -49,17 +48,7 @@ def parse_consumers(data: bytes, source: str) -> tuple[Consumer, ...]:
 
     An empty file names no consumers. At most 1 MiB, 1,000 namespaces and 100 ServiceAccounts for each.
     """
-    documents = load_documents(data, source)
-    if len(documents) > 1:
-        several = Finding("", "OneDocument", "holds several documents", "keep one of them")
-        raise ManifestError(Reason.InvalidRequest, source, "", (several,))
-    document = documents[0] if documents else Document({}, {})
-    findings = tuple(
-        Finding(".".join(str(part) for part in path)[:_QUOTE_LIMIT], rule, message, remedy, document.line_of(path))
-        for path, rule, message, remedy in _faults(document)
-    )
-    if findings:
-        raise ManifestError(Reason.InvalidRequest, source, "", findings)
+    document = load_mapping(data, source, _faults)
     return tuple(
         Consumer(namespace, tuple(dict.fromkeys(accounts))) for namespace, accounts in sorted(document.items())
     )
@@ -108,7 +97,7 @@ def _metadata(namespace: str, owner: JsonObject) -> JsonObject:
     return {"name": NAME, "namespace": namespace, "labels": dict(LABELS), "ownerReferences": [owner]}
 
 
-def _faults(document: Mapping[str, object]) -> Iterable[tuple[Path, str, str, str]]:
+def _faults(document: Mapping[str, object]) -> Iterable[Fault]:
     if len(document) > NAMESPACES_LIMIT:
         yield (), "SizeLimit", f"lists {len(document)} namespaces", f"list at most {NAMESPACES_LIMIT}"
         return

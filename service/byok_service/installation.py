@@ -5,10 +5,9 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict
 
 from byok_api.installation import Rules
-from byok_api.manifests import SIZE_LIMIT, ManifestError
 from byok_api.ownership import KeyOwnership
 from byok_service.setting_types import File, Installation, Name, Namespace, RoleArn, Setting, Sha256, Terms
-from byok_service.settings import SettingsError
+from byok_service.settings import parsed
 
 
 class InstallationSettings(BaseModel):
@@ -68,10 +67,4 @@ class InstallationSettings(BaseModel):
     def _ownership(self) -> KeyOwnership | None:
         if self.key_ownership is None:
             return None
-        try:
-            with self.key_ownership.open("rb") as file:
-                return KeyOwnership.parse(file.read(SIZE_LIMIT + 1), str(self.key_ownership))
-        except OSError as error:
-            raise SettingsError(f"--key-ownership {self.key_ownership}: cannot be read: {error.strerror}") from None
-        except ManifestError as error:
-            raise SettingsError(f"--key-ownership: {error.message}") from None
+        return parsed("--key-ownership", self.key_ownership, KeyOwnership.parse)

@@ -9,7 +9,7 @@ import argparse
 import difflib
 import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, NoReturn, TypeVar
@@ -17,7 +17,7 @@ from typing import Any, Generic, NoReturn, TypeVar
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
-from byok_api.manifests import ManifestError, load_documents
+from byok_api.manifests import SIZE_LIMIT, ManifestError, load_documents
 from byok_service.setting_types import Setting
 
 _CONFIG = "config"
@@ -50,6 +50,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 _Settings = TypeVar("_Settings", bound=BaseModel)
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
@@ -202,3 +203,14 @@ def _load_mapping(content: bytes, source: str) -> dict[str, Any]:
     if len(documents) > 1:
         raise SettingsError(f"{source}: expected one YAML document, found {len(documents)}")
     return documents[0] if documents else {}
+
+
+def parsed(flag: str, path: Path, parse: Callable[[bytes, str], _T]) -> _T:
+    """Read the file that a setting names; `parse` takes its content and name. SettingsError if that cannot be done."""
+    try:
+        with path.open("rb") as file:
+            return parse(file.read(SIZE_LIMIT + 1), str(path))
+    except OSError as error:
+        raise SettingsError(f"{flag} {path}: cannot be read: {error.strerror}") from None
+    except ManifestError as error:
+        raise SettingsError(f"{flag}: {error.message}") from None

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from tests.chart.rendering import CASES, Rendering, rendered
+from tests.testenv.before_tests import preparing
 from tests.testenv.binaries import helm_binary, say_on_stderr
-from tests.testenv.modules import TestenvError
 
 _HERE = Path(__file__).parent
 
@@ -15,12 +15,8 @@ _HERE = Path(__file__).parent
 def pytest_collection_finish(session: pytest.Session) -> None:
     if session.config.option.collectonly or not any(_HERE in item.path.parents for item in session.items):
         return
-    capture = session.config.pluginmanager.getplugin("capturemanager")
-    try:
-        with capture.global_and_fixture_disabled():
-            helm_binary(os.environ, say_on_stderr)
-    except TestenvError as error:
-        raise pytest.UsageError(f"tests/chart: {error}") from None
+    with preparing(session, "tests/chart"):
+        helm_binary(os.environ, say_on_stderr)
 
 
 @pytest.fixture(params=CASES)

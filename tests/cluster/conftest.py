@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 
 from tests.support.live import Live, living
+from tests.testenv.before_tests import preparing
 from tests.testenv.binaries import Binaries, control_plane_binaries, say_on_stderr
 from tests.testenv.control_plane import ControlPlane, running_control_plane
 from tests.testenv.installed import Installation, install, shipped_presets
 from tests.testenv.kubectl import Kubectl
-from tests.testenv.modules import TestenvError
 from tests.testenv.processes import Processes
 from tests.testenv.system import Cluster, running_cluster
 
@@ -27,12 +27,8 @@ CONSUMERS = (("consumer-media", ("job", "other-job")), ("consumer-news", ("job",
 def pytest_collection_finish(session: pytest.Session) -> None:
     if session.config.option.collectonly or not any(_HERE in item.path.parents for item in session.items):
         return
-    capture = session.config.pluginmanager.getplugin("capturemanager")
-    try:
-        with capture.global_and_fixture_disabled():
-            control_plane_binaries(os.environ, say_on_stderr)
-    except TestenvError as error:
-        raise pytest.UsageError(f"tests/cluster: {error}; make test-fast leaves this tier out") from None
+    with preparing(session, "tests/cluster", advice="; make test-fast leaves this tier out"):
+        control_plane_binaries(os.environ, say_on_stderr)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.testenv.before_tests import preparing
 from tests.testenv.binaries import helm_binary, say_on_stderr
 from tests.testenv.kubectl import Kubectl
-from tests.testenv.modules import TestenvError
 from tests.testenv.node.chosen import Chosen, chosen_cluster, prepare, restricted_namespace
 from tests.testenv.node.images import Image
 from tests.testenv.node.images import images as find_images
@@ -26,15 +26,11 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     here = [item for item in session.items if _HERE in item.path.parents]
     if session.config.option.collectonly or not here:
         return
-    capture = session.config.pluginmanager.getplugin("capturemanager")
-    try:
-        with capture.global_and_fixture_disabled():
-            prepare(os.environ, say_on_stderr)
-            if any("images" in getattr(item, "fixturenames", ()) for item in here):
-                helm_binary(os.environ, say_on_stderr)
-                session.config.stash[_IMAGES] = find_images(_image_folder(), os.environ, say_on_stderr)
-    except TestenvError as error:
-        raise pytest.UsageError(f"tests/e2e: {error}") from None
+    with preparing(session, "tests/e2e"):
+        prepare(os.environ, say_on_stderr)
+        if any("images" in getattr(item, "fixturenames", ()) for item in here):
+            helm_binary(os.environ, say_on_stderr)
+            session.config.stash[_IMAGES] = find_images(_image_folder(), os.environ, say_on_stderr)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack
 
 import grpc.aio
 import pytest
@@ -13,12 +13,11 @@ from byok_api.algorithms import SigningAlgorithm
 from byok_api.references import ObjectName
 from byok_api.signer.v1 import signer_pb2 as pb
 from byok_api.signer.v1 import signer_pb2_grpc as rpc
-from byok_client.retries import CHANNEL_OPTIONS
 from byok_operator.observations import Probe
 from byok_operator.probing import ProbeRequest
 from byok_operator.signers import Signers
 from byok_service.names import resolve_tcp
-from tests.support.fleet import Fleet, fleet_of
+from tests.support.fleet import Fleet, channel_to, fleet_of
 from tests.support.many_claims import another_claim
 from tests.support.name_server import NameServer
 from tests.support.pki import identity
@@ -42,19 +41,6 @@ async def fleet(bench: Bench) -> AsyncIterator[Fleet]:
     bench.settings = bench.settings.model_copy(update={"connection_age_seconds": AGE})
     async with fleet_of(bench, "one") as running:
         yield running
-
-
-@asynccontextmanager
-async def channel_to(fleet: Fleet, target: str) -> AsyncIterator[grpc.aio.Channel]:
-    """Open a channel with the client's own options, which make no retries."""
-    credentials = grpc.ssl_channel_credentials(fleet.authority.trust_anchor_pem.encode())
-    options = (
-        *CHANNEL_OPTIONS,
-        ("grpc.ssl_target_name_override", "signer.test"),
-        ("grpc.use_local_subchannel_pool", 1),
-    )
-    async with grpc.aio.secure_channel(target, credentials, options) as channel:
-        yield channel
 
 
 async def sign(fleet: Fleet, channel: grpc.aio.Channel) -> None:

@@ -2,8 +2,7 @@
 
 import asyncio
 import math
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import grpc.aio
@@ -14,9 +13,9 @@ from byok_api.algorithms import SigningAlgorithm
 from byok_api.audit import Kind, Outcome
 from byok_api.signer.v1 import signer_pb2_grpc as rpc
 from byok_client.answers import Failure, error_of
-from byok_client.retries import CHANNEL_OPTIONS, Course
+from byok_client.retries import Course
 from byok_client.settings import DEFAULT_TIMEOUT, TokenFile
-from tests.support.fleet import Fleet, fleet_of
+from tests.support.fleet import channel_to, fleet_of
 from tests.support.many_claims import another_claim
 from tests.support.name_server import NameServer
 from tests.support.pki import identity
@@ -60,18 +59,6 @@ class Load:
             else:
                 break
         signatures.verify(identity(ES256).public_key, ES256, answer.signature, message=request.claim)
-
-
-@asynccontextmanager
-async def channel_to(fleet: Fleet, target: str) -> AsyncIterator[grpc.aio.Channel]:
-    credentials = grpc.ssl_channel_credentials(fleet.authority.trust_anchor_pem.encode())
-    options = (
-        *CHANNEL_OPTIONS,
-        ("grpc.ssl_target_name_override", "signer.test"),
-        ("grpc.use_local_subchannel_pool", 1),
-    )
-    async with grpc.aio.secure_channel(target, credentials, options) as channel:
-        yield channel
 
 
 @pytest.mark.parametrize("stale", [True, False], ids=["names stay", "names follow"])

@@ -10,6 +10,7 @@ import grpc.aio
 
 from byok_api.signer.v1 import signer_pb2 as pb
 from byok_api.signer.v1 import signer_pb2_grpc as rpc
+from byok_client.retries import CHANNEL_OPTIONS
 from byok_operator.signer_channels import SignerDoor
 from byok_sandbox.ca import TlsAuthority
 from byok_sandbox.issuer import ServiceAccount
@@ -118,3 +119,16 @@ async def fleet_of(bench: Bench, *names: str) -> AsyncIterator[Fleet]:
         bench.audit.gate.set()
         for name in list(fleet.members):
             await fleet.stop(name, grace=0)
+
+
+@asynccontextmanager
+async def channel_to(fleet: Fleet, target: str) -> AsyncIterator[grpc.aio.Channel]:
+    """Open a channel with the client's own options, which make no retries."""
+    credentials = grpc.ssl_channel_credentials(fleet.authority.trust_anchor_pem.encode())
+    options = (
+        *CHANNEL_OPTIONS,
+        ("grpc.ssl_target_name_override", "signer.test"),
+        ("grpc.use_local_subchannel_pool", 1),
+    )
+    async with grpc.aio.secure_channel(target, credentials, options) as channel:
+        yield channel

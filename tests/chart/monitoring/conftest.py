@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.testenv.before_tests import preparing
 from tests.testenv.binaries import helm_binary, promtool_binary, say_on_stderr
-from tests.testenv.modules import TestenvError
 
 _HERE = Path(__file__).parent
 
@@ -16,12 +16,8 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     wanted = any("promtool" in getattr(item, "fixturenames", ()) for item in items)
     if session.config.option.collectonly or not wanted:
         return
-    capture = session.config.pluginmanager.getplugin("capturemanager")
-    try:
-        with capture.global_and_fixture_disabled():
-            promtool_binary(os.environ, say_on_stderr)
-    except TestenvError as error:
-        raise pytest.UsageError(f"tests/chart/monitoring: {error}") from None
+    with preparing(session, "tests/chart/monitoring"):
+        promtool_binary(os.environ, say_on_stderr)
 
 
 @pytest.fixture(scope="session")
