@@ -157,14 +157,6 @@ def test_probes_ask_the_process_only_and_restart_it_late(rendering: Rendering) -
         assert container["livenessProbe"]["failureThreshold"] * container["livenessProbe"]["periodSeconds"] >= 60
 
 
-def test_a_signer_is_killed_only_long_after_its_calls_have_ended(rendering: Rendering) -> None:
-    pod = rendering.pod("byok-signer")
-    drain = rendering.config("signer")["drain-seconds"]
-    stop = pod["containers"][0]["lifecycle"]["preStop"]["sleep"]["seconds"]
-    # docs/platform.md, Health: after the drain four seconds for what else ends, and twenty for a disk that hangs.
-    assert pod["terminationGracePeriodSeconds"] >= stop + drain + 24
-
-
 def test_selectors_meet_the_pods_labels_and_nothing_elses(rendering: Rendering) -> None:
     workloads = {each["metadata"]["name"]: each for each in rendering.kind("Deployment", "StatefulSet")}
     for name, workload in workloads.items():

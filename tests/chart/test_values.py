@@ -124,6 +124,40 @@ def test_a_typing_error_anywhere_fails_with_its_path(group: str) -> None:
     )
 
 
+def nested(leaves: Mapping[tuple[str, ...], object]) -> dict[str, Any]:
+    values: dict[str, Any] = {}
+    for path, value in leaves.items():
+        inner = values
+        for name in path[:-1]:
+            inner = inner.setdefault(name, {})
+        inner[path[-1]] = value
+    return values
+
+
+def refusals(values: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """What the schema says, with the path of each: helm names all at once."""
+    with pytest.raises(RenderError) as refused:
+        render_text(values)
+    return re.findall(r"^ *- at '([^']*)': (.*)$", str(refused.value), re.MULTILINE)
+
+
+def test_each_value_whose_name_is_misspelt_is_named_with_its_path() -> None:
+    said = refusals(nested({(*path[:-1], f"{path[-1]}Tpyo"): leaf.default for path, leaf in LEAVES.items()}))
+    named = {
+        ".".join(filter(None, (*group.split("/"), name)))
+        for group, text in said
+        if text.startswith("additional properties")
+        for name in re.findall(r"'(\w+)'", text)
+    }
+    assert named == {f"{leaf.name}Tpyo" for leaf in LEAVES.values()}
+
+
+def test_each_value_of_a_wrong_type_is_named_with_its_path() -> None:
+    wrong = {path: "text" if isinstance(leaf.default, dict | list) else ["list"] for path, leaf in LEAVES.items()}
+    said = {path: text for path, text in refusals(nested(wrong)) if re.match("got (string|array), want ", text)}
+    assert said.keys() == {f"/{'/'.join(path)}" for path in LEAVES}
+
+
 @pytest.mark.parametrize(
     ("values", "path"),
     [
@@ -150,6 +184,8 @@ def test_a_typing_error_anywhere_fails_with_its_path(group: str) -> None:
         ({"tls": {"mode": "selfmanaged"}}, "/tls/mode"),
         ({"aws": {"endpoint": "http://kms.example"}}, "/aws/endpoint"),
         ({"tests": {"recipe": "photo-v1"}}, "/tests/recipe"),
+        ({"signer": {"drainSeconds": 11}}, "/signer/drainSeconds"),
+        ({"signer": {"preStopSeconds": 0}}, "/signer/preStopSeconds"),
         ({"signer": {"image": None}}, "/signer"),
     ],
     ids=lambda part: part if isinstance(part, str) else None,

@@ -2,8 +2,17 @@
 {{- define "byok.signerConfig" -}}
 {{- $settings := include "byok.signerSettings" . | fromYaml -}}
 config.yaml: |
-  {{- merge $settings .Values.signer.settings | toYaml | nindent 2 }}
+  {{- merge (dict "replicas" (int .Values.signer.replicas)) $settings .Values.signer.settings | toYaml | nindent 2 }}
 {{- include "byok.ownershipFile" . }}
+{{- end }}
+
+{{/*
+Changes with whatever a running signer must be started anew for: not with the number of replicas, which it goes by only
+until it has counted them. Takes $.
+*/}}
+{{- define "byok.signerChecksum" -}}
+{{- $settings := merge (include "byok.signerSettings" . | fromYaml) .Values.signer.settings -}}
+{{- printf "%s%s" (toYaml $settings) (include "byok.ownershipFile" .) | sha256sum -}}
 {{- end }}
 
 {{- define "byok.signerSettings" -}}

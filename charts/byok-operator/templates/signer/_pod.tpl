@@ -7,7 +7,7 @@ metadata:
     {{- toYaml . | nindent 4 }}
     {{- end }}
   annotations:
-    checksum/config: {{ include "byok.signerConfig" . | sha256sum }}
+    checksum/config: {{ include "byok.signerChecksum" . }}
     {{- with .Values.signer.podAnnotations }}
     {{- toYaml . | nindent 4 }}
     {{- end }}
@@ -61,11 +61,12 @@ spec:
 {{- end }}
 
 {{/*
-Waiting for clients to leave, then for calls under way, then at most four seconds for what else ends and twenty for a
-disk that hangs (docs/platform.md, Health), and some to spare: a signer that is killed leaves intents without outcome.
+Waiting for clients to leave; then for calls under way; then up to 2.5 seconds for the last answers, a last checkpoint,
+twenty for a disk that hangs (docs/platform.md, Drain), and some to spare: a signer that is killed leaves intents without
+outcome.
 */}}
 {{- define "byok.gracePeriod" -}}
-{{- add (int .Values.signer.preStopSeconds) (ceil .Values.signer.drainSeconds) 30 -}}
+{{- add (int .Values.signer.preStopSeconds) (ceil .Values.signer.drainSeconds) 35 -}}
 {{- end }}
 
 {{- define "byok.signerEnv" -}}
