@@ -60,7 +60,11 @@ def read(program: Program[Any], service: str, rendering: Rendering, root: Path) 
     container = rendering.pod(f"byok-{service}")["containers"][0]
     assert container["args"] == ["--config", "/etc/byok/config.yaml"]
     (root / "config.yaml").write_text(yaml.safe_dump(moved(rendering.config(service), root)))
-    environ = {each["name"]: each.get("value", "byok-signer-0") for each in container.get("env", ())}
+    environ = {
+        # As the kubelet fills it in.
+        each["name"]: each.get("value", "byok-signer-0").replace("$(KUBERNETES_SERVICE_HOST)", "10.96.0.1")
+        for each in container.get("env", ())
+    }
     settings: BaseModel = program.read(["--config", str(root / "config.yaml")], environ)
     return settings
 
