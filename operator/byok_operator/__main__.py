@@ -9,7 +9,7 @@ import signal
 import sys
 
 from byok_operator.consumers import Consumer, parse_consumers
-from byok_operator.lease import LeadershipLostError
+from byok_operator.lease import Elector, LeadershipLostError, identity_of_process
 from byok_operator.means import Means
 from byok_operator.running import Operator
 from byok_operator.settings import PROGRAM, Settings
@@ -40,15 +40,18 @@ def main() -> None:
 
 async def serve(settings: Settings) -> None:
     """Work until a signal comes; SettingsError for what can only be found wrong by trying it, LeadershipLostError."""
-    rules, consumers = settings.rules(), _consumers(settings)
+    consumers = _consumers(settings)
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
     async with contextlib.AsyncExitStack() as stack:
-        api = await _connect(settings)
-        stack.push_async_callback(api.close)
-        operator = Operator(settings, api, rules, consumers=consumers, means=Means.real())
+        # The Lease has a connection of its own: where a pool died silently, trying one after another is too slow.
+        api, lease_api = await _connect(settings), await _connect(settings)
+        for connected in (api, lease_api):
+            stack.push_async_callback(connected.close)
+        elector = Elector(lease_api, settings.namespace, identity=identity_of_process())
+        operator = Operator(settings, api, elector, consumers=consumers, means=Means.real())
         stack.push_async_callback(operator.close)
         http = await serve_http(settings.http_listen, operator.metrics.exposition, operator.unreadiness)
         stack.push_async_callback(http.close)

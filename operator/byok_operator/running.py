@@ -6,7 +6,6 @@ import socket
 from collections.abc import Collection, Iterable, Sequence
 from datetime import timedelta
 
-from byok_api.installation import Rules
 from byok_api.inventory import KEY, Inventory
 from byok_api.objects import Identity
 from byok_api.references import ObjectName
@@ -19,7 +18,7 @@ from byok_operator.events import EventWriter
 from byok_operator.handlers import KopfThread
 from byok_operator.inbox import Inbox
 from byok_operator.keys import Keys, Signers
-from byok_operator.lease import Elector, LeadershipLostError, identity_of_process
+from byok_operator.lease import Elector, LeadershipLostError
 from byok_operator.lists import Lists
 from byok_operator.means import Means
 from byok_operator.metrics import Metrics
@@ -45,7 +44,7 @@ class Operator:
         self,
         settings: Settings,
         api: KubernetesApi,
-        rules: Rules,
+        elector: Elector,
         *,
         consumers: Sequence[Consumer],
         means: Means,
@@ -57,10 +56,10 @@ class Operator:
         self._means = means
         self.metrics = Metrics(means.now)
         self._queue: WorkQueue[Identity] = WorkQueue(Retries(), clock=means.seconds, random=means.chance)
-        self._inventory = Inventory(rules)
+        self._inventory = Inventory(settings.rules())
         self._store = Store(self._inventory, wake=self._queue.add_all)
         self._lists = Lists(api, self._store, random=means.chance)
-        self._elector = Elector(api, settings.namespace, identity=identity_of_process())
+        self._elector = elector
         # One that only follows has all in its queue, which is no backlog.
         self.metrics.observe_queue(
             lambda: self._queue.depth if self._elector.leading else 0,

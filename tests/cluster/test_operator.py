@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from byok_api.installation import Rules
 from byok_api.inventory import KEY, RECIPE
+from byok_operator.lease import Elector, identity_of_process
 from byok_operator.means import Means
 from byok_operator.running import Operator
 from byok_operator.settings import PROGRAM
@@ -93,8 +93,8 @@ class Cell:
         kubeconfig = self.plane.kubeconfig_for(self.installation.operator_account)
         settings = PROGRAM.read(_flags(kubeconfig, self.installation.namespace), {})
         api, admin = [await KubernetesApi.connect(str(path)) for path in (kubeconfig, self.plane.kubeconfig)]
-        rules = Rules(installation="test", presets_namespace=self.installation.namespace)
-        operator = Operator(settings, api, rules, consumers=(), means=Means.real())
+        elector = Elector(api, settings.namespace, identity=identity_of_process())
+        operator = Operator(settings, api, elector, consumers=(), means=Means.real())
         task = asyncio.create_task(operator.run(self.signers))
         self.running.append((task, operator, (api, admin)))
         await until(lambda: task.done() or not operator.unreadiness(), _LIMIT)
