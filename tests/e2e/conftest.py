@@ -1,25 +1,34 @@
 """The end-to-end tier: images of this checkout, installed by the chart, on a real node. Nothing is faked but KMS.
 
 Programs and images are found or built before the first test, whose time limit a build would break. What the cluster is,
-and how to give another one, is in tests/testenv/node/chosen.py.
+and how to give another one, is in tests/testenv/node/chosen.py. One release serves all tests: those of its installation
+come first and those of its removal last (pytest_collection_modifyitems).
 """
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from pathlib import Path
 
 import pytest
 
+from tests.support.inventory import Inventory, inventory
+from tests.support.release import Release
+from tests.support.what_a_cluster_says import told
 from tests.testenv.before_tests import preparing
 from tests.testenv.binaries import helm_binary, say_on_stderr
 from tests.testenv.kubectl import Kubectl
 from tests.testenv.node.chosen import Chosen, chosen_cluster, prepare, restricted_namespace
 from tests.testenv.node.images import Image
 from tests.testenv.node.images import images as find_images
+from tests.testenv.node.running import Node
 
 _HERE = Path(__file__).parent
 _LIMIT = 300
 _IMAGES = pytest.StashKey[dict[str, Image]]()
+_CLUSTER = pytest.StashKey[Kubectl]()
+_FIRST = ("test_install", "test_workloads", "test_clients_in_pods", "test_consumers")
+_LAST = ("test_uninstall", "test_node", "test_node_end")
+"""Uninstalled when all others had it; what needs no release comes then, that of nodes which end last of all."""
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
@@ -34,10 +43,29 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the tests in order, and give each a limit of time."""
+    items.sort(key=lambda item: _place(item) if _HERE in item.path.parents else 0)
     # The first test of a run waits for the node, and for the images to be loaded: about two gigabytes.
     for item in items:
         if _HERE in item.path.parents and item.get_closest_marker("timeout") is None:
             item.add_marker(pytest.mark.timeout(_LIMIT))
+
+
+def _place(item: pytest.Item) -> int:
+    name = item.path.stem
+    if name in _LAST:
+        return _LAST.index(name) + 1
+    return _FIRST.index(name) - len(_FIRST) if name in _FIRST else 0
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Have a failure tell what the cluster says, as nobody can ask it afterwards."""
+    report = yield
+    kubectl = item.config.stash.get(_CLUSTER, None)
+    if report.failed and kubectl is not None and _HERE in item.path.parents:
+        report.sections.append(("what the cluster says", told(kubectl)))
+    return report
 
 
 def _image_folder() -> Path:
@@ -46,10 +74,14 @@ def _image_folder() -> Path:
 
 
 @pytest.fixture(scope="session")
-def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chosen]:
+def node(tmp_path_factory: pytest.TempPathFactory, pytestconfig: pytest.Config) -> Iterator[Chosen]:
     """The cluster, with nothing of ours in it."""
     with chosen_cluster(tmp_path_factory.mktemp("node") / "cluster", say_on_stderr) as cluster:
-        yield cluster
+        pytestconfig.stash[_CLUSTER] = cluster.kubectl
+        try:
+            yield cluster
+        finally:
+            del pytestconfig.stash[_CLUSTER]
 
 
 @pytest.fixture(scope="session")
@@ -72,3 +104,29 @@ def namespace(kubectl: Kubectl) -> Iterator[str]:
     """A namespace of the test's own, under restricted pod security."""
     with restricted_namespace(kubectl) as name:
         yield name
+
+
+@pytest.fixture(scope="session")
+def before_release(kubectl: Kubectl, images: Mapping[str, Image]) -> Inventory:
+    """All objects of the cluster before the release was made."""
+    assert images
+    return inventory(kubectl)
+
+
+@pytest.fixture(scope="session")
+def release(node: Chosen, images: Mapping[str, Image], before_release: Inventory) -> Iterator[Release]:
+    """The chart, installed with its sandbox; everything is Ready, and MEDIA's jobs can sign. It serves all tests.
+
+    A test that changes it, by `upgrade` or otherwise, leaves it Ready; its values need not be put back.
+    """
+    assert before_release
+    installed = Release(node.kubectl, images)
+    try:
+        installed.install()
+        installed.apply_sandbox()
+        installed.wait_until_ready()
+        yield installed
+    finally:
+        # A node of our own ends with all that is in it.
+        if not isinstance(node, Node):
+            installed.remove()
