@@ -98,7 +98,7 @@ def _find(modules: Sequence[Module], environ: Mapping[str, str], say: Say) -> di
 
 
 def _in_cache(modules: Sequence[Module], environ: Mapping[str, str], say: Say) -> dict[str, Path]:
-    cache = _cache(environ)
+    cache = cache_folder(environ)
     return {
         program: folder / program
         for module, folder in ((module, _built(module, cache, environ, say)) for module in modules)
@@ -121,7 +121,8 @@ def _in_assets(folder: Path, programs: Sequence[str]) -> dict[str, Path]:
     return found
 
 
-def _cache(environ: Mapping[str, str]) -> Path:
+def cache_folder(environ: Mapping[str, str]) -> Path:
+    """Name the cache, and make it if it is not there."""
     home = Path(environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     cache = home / "byok-operator" / "testenv"
     cache.mkdir(parents=True, exist_ok=True)
@@ -132,7 +133,7 @@ def _built(module: Module, cache: Path, environ: Mapping[str, str], say: Say) ->
     folder = cache / module.cache_key
     if folder.exists():
         return folder
-    with _locked(cache / f"{module.name}.lock", say):
+    with locked(cache / f"{module.name}.lock", say):
         if not folder.exists():
             go = find_go(module.go_version, cache, environ, say)
             _build(module, folder, go, environ, say=say)
@@ -176,7 +177,8 @@ def _go_build(module: Module, output: Path, package: str, go: Path, *, environ: 
 
 
 @contextmanager
-def _locked(path: Path, say: Say) -> Iterator[None]:
+def locked(path: Path, say: Say) -> Iterator[None]:
+    """Keep other runs from building the same thing meanwhile."""
     with path.open("w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -110,7 +110,7 @@ def _minor(environ: Mapping[str, str]) -> str:
 
 
 def _kubernetes(folder: Path, programs: Sequence[str]) -> Module:
-    version = _required(folder, "k8s.io/kubernetes")
+    version = required(folder, "k8s.io/kubernetes")
     major, number, _ = version.removeprefix("v").split(".")
     return Module(
         folder,
@@ -119,7 +119,8 @@ def _kubernetes(folder: Path, programs: Sequence[str]) -> Module:
     )
 
 
-def _required(folder: Path, module: str) -> str:
+def required(folder: Path, module: str) -> str:
+    """Read the version of a module that a folder's go.mod asks for; TestenvError if it asks for none."""
     found = re.search(rf"^\s*(?:require )?{re.escape(module)} (v\S+)", (folder / "go.mod").read_text(), re.MULTILINE)
     if found is None:
         raise TestenvError(f"{folder / 'go.mod'}: expected a requirement of {module}")
