@@ -136,6 +136,35 @@ def test_without_a_word_images_have_the_charts_version() -> None:
     }
 
 
+def secret_of(case: str, pod: str, volume: str) -> str:
+    (found,) = (each["secret"]["secretName"] for each in rendered(case).pod(pod)["volumes"] if each["name"] == volume)
+    return str(found)
+
+
+@pytest.mark.parametrize(
+    ("case", "secret"),
+    [
+        ("defaults", "byok-signer-tls"),
+        ("cert-manager", "byok-signer-cert-manager"),
+        ("existing-secret", "our-own-tls"),
+    ],
+)
+def test_all_that_need_the_certificate_or_its_ca_take_it_from_the_modes_secret(case: str, secret: str) -> None:
+    assert secret_of(case, SIGNER, "tls") == secret
+    assert secret_of(case, "byok-operator", "signer-ca") == secret
+    assert secret_of(case, "byok-test", "signer-ca") == secret
+
+
+def test_cert_manager_is_asked_for_a_server_certificate_as_values_say() -> None:
+    values = values_of("cert-manager")["tls"]["certManager"]
+    spec = rendered("cert-manager").one("Certificate", SIGNER)["spec"]
+    assert spec["secretName"] == "byok-signer-cert-manager"
+    assert spec["issuerRef"] == values["issuerRef"]
+    assert (spec["duration"], spec["renewBefore"]) == (values["duration"], values["renewBefore"])
+    assert spec["usages"] == ["server auth"]
+    assert spec["privateKey"] == {"algorithm": "ECDSA", "size": 256, "rotationPolicy": "Always"}
+
+
 def test_the_signers_account_carries_the_role_of_irsa() -> None:
     annotations = rendered("aws").one("ServiceAccount", SIGNER)["metadata"]["annotations"]
     assert annotations == {"eks.amazonaws.com/role-arn": "arn:aws:iam::111122223333:role/byok-signer"}

@@ -103,10 +103,9 @@ def test_the_operator_keeps_the_certificate_only_where_it_is_self_managed(case: 
 
 def test_the_certificate_names_the_service_in_every_form() -> None:
     names = ["byok-signer", "byok-signer.byok-system", "byok-signer.byok-system.svc"]
-    asked = rendered("cert-manager").one("Certificate", "byok-signer-tls")["spec"]
+    asked = rendered("cert-manager").one("Certificate", "byok-signer")["spec"]
     assert rendered("defaults").config("operator")["signer-tls-names"] == [*names, f"{names[-1]}.cluster.local"]
     assert asked["dnsNames"] == [*names, f"{names[-1]}.media.example"]
-    assert asked["secretName"] == "byok-signer-tls"
     assert rendered("defaults").config("operator")["signers"] == "byok-signer.byok-system.svc:8443"
 
 

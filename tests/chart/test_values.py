@@ -208,6 +208,24 @@ def test_a_wrong_value_fails_with_its_path(values: dict[str, Any], path: str) ->
         ({"presets": {"extra": {"image-basic-v1": {"version": 1}}}}, "ships a preset of that name"),
         ({"consumerNamespaces": [{"namespace": "a", "serviceAccounts": ["b"]}] * 2}, "a is listed twice"),
         ({"acknowledgement": {"termsSHA256": "0" * 64}}, "acknowledgement.terms: name the terms"),
+        ({"tls": {"existingSecret": "ours"}}, "tls.existingSecret: ours would not be used, as tls.mode is selfManaged"),
+        (
+            {"tls": {"mode": "existingSecret", "existingSecret": "byok-signer-tls"}},
+            "byok-signer-tls could be one that the chart or the operator makes",
+        ),
+        ({"tls": {"certManager": {"issuerRef": {"name": "ca"}}}}, "tls.certManager.issuerRef.name: ca would not be"),
+        ({"keyOwnership": {"namespaces": {"a": ["arn:aws:kms:*:*:*"]}}}, "keyOwnership.namespaces: nobody would be"),
+        ({"managedKey": {"namespace": "a"}}, "managedKey.namespace: a has no effect without managedKey.name"),
+        (
+            {"signer": {"replicas": 20, "autoscaling": {"enabled": True}}},
+            "signer.autoscaling.maxReplicas: 10 is less than signer.replicas, 20",
+        ),
+        (
+            {"signer": {"resources": {"requests": {"cpu": None}}, "autoscaling": {"enabled": True}}},
+            "needs signer.resources.requests.cpu",
+        ),
+        ({"sandbox": {"enabled": True}, "aws": {"endpoint": "https://kms.example"}}, "aws.endpoint: https://kms"),
+        ({"sandbox": {"enabled": True}, "aws": {"caConfigMap": {"name": "ca"}}}, "aws.caConfigMap.name: ca would"),
     ],
     ids=lambda part: part if isinstance(part, str) else None,
 )

@@ -88,10 +88,12 @@ byok-signer.{{ .Release.Namespace }}.svc
 - byok-signer.{{ .Release.Namespace }}.svc.{{ .Values.clusterDomain }}
 {{- end }}
 
-{{/* The Secret with the signers' certificate. Takes $. */}}
+{{/* The Secret with the signers' certificate: for each mode its own, since each has another owner. Takes $. */}}
 {{- define "byok.tlsSecret" -}}
 {{- if eq .Values.tls.mode "existingSecret" -}}
 {{- required "tls.existingSecret: name the Secret, as tls.mode is existingSecret" .Values.tls.existingSecret -}}
+{{- else if eq .Values.tls.mode "certManager" -}}
+byok-signer-cert-manager
 {{- else -}}
 byok-signer-tls
 {{- end -}}
