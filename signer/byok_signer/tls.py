@@ -128,11 +128,13 @@ def _read(path: Path) -> bytes:
 
 def _read_whole(cert_file: Path, key_file: Path) -> tuple[_Stamp, _Pair]:
     """Read a pair, and what its files looked like before; again if they were swapped under the reading of them."""
-    stamp = _stamp(cert_file, key_file)
+    stamp = None
     try:
+        stamp = _stamp(cert_file, key_file)
         return stamp, _read_pair(cert_file, key_file)
     except SettingsError:
-        # The kubelet swaps the folder of both at once (..data), so that one half may be of the pair before.
+        # The kubelet swaps the folder of both at once (..data), so that one half may be of the pair before, or a path
+        # lead into the folder before, which is gone.
         again = _stamp(cert_file, key_file)
         if again == stamp:
             raise
