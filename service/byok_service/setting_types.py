@@ -63,6 +63,10 @@ class Setting:
 
     form: str
     meaning: str
+    also: tuple[str, ...] = ()
+    """Variables of other programs' that say the same; the first that is set counts where nothing of ours does."""
+    is_secret: bool = False
+    """Whether it can hold a password, so that what was given is never repeated."""
 
 
 def refuse(expected: str) -> NoReturn:

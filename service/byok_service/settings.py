@@ -66,13 +66,15 @@ class Program(Generic[_Settings]):
     def read(self, arguments: Sequence[str], environ: Mapping[str, str]) -> _Settings:
         """Read flags, then the environment, then the file that `--config` names; SettingsError lists all that is wrong.
 
+        Last come the variables of other programs' that a setting goes by too.
+
         `--help` prints and raises SystemExit(0), as argparse does.
         """
         flags = self._read_flags(arguments)
         variables = self._read_environment(environ)
         config = flags.pop(_CONFIG, None) or variables.pop(_CONFIG, None)
         variables.pop(_CONFIG, None)
-        given = (self._read_file(config) if config else {}) | variables | flags
+        given = self._read_others(environ) | (self._read_file(config) if config else {}) | variables | flags
         # An empty path would be the working directory.
         empty = [f"{source.origin}: expected a value, found ''" for source in given.values() if source.value == ""]
         if empty:
@@ -117,7 +119,8 @@ class Program(Generic[_Settings]):
         parser.add_argument(_flag(_CONFIG), dest=_CONFIG, metavar="FILE", help=config)
         for name, field in self.model.model_fields.items():
             setting = _setting(field)
-            text = f"{setting.meaning} [{self._variable(name)}; {_default(field)}]".replace("%", "%%")
+            variables = ", ".join((self._variable(name), *setting.also))
+            text = f"{setting.meaning} [{variables}; {_default(field)}]".replace("%", "%%")
             parser.add_argument(_flag(name), dest=name, metavar=setting.form, help=text)
         return parser
 
@@ -137,6 +140,14 @@ class Program(Generic[_Settings]):
             raise SettingsError(*(self._unknown(name, list(names)) for name in unknown))
         # Templates leave a variable empty when they mean unset.
         return {names[name]: _Given(environ[name], name) for name in ours if name in names and environ[name]}
+
+    def _read_others(self, environ: Mapping[str, str]) -> dict[str, _Given]:
+        found: dict[str, _Given] = {}
+        for name, field in self.model.model_fields.items():
+            variable = next((variable for variable in _setting(field).also if environ.get(variable)), None)
+            if variable is not None:
+                found[name] = _Given(environ[variable], variable)
+        return found
 
     def _read_file(self, given: _Given) -> dict[str, _Given]:
         source = f"{given.origin} {given.value}"
@@ -172,7 +183,9 @@ class Program(Generic[_Settings]):
                 setting = _setting(self.model.model_fields[name])
                 line = f"{_flag(name)} ({self._variable(name)}): required: {setting.meaning}"
             else:
-                line = f"{given[name].origin}: {finding['msg']}, found {str(given[name].value)[:120]!r}"
+                is_secret = _setting(self.model.model_fields[name]).is_secret
+                found = "something else" if is_secret else repr(str(given[name].value)[:120])
+                line = f"{given[name].origin}: {finding['msg']}, found {found}"
             lines.setdefault(name, line)
         return list(lines.values())
 

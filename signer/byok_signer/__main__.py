@@ -41,6 +41,8 @@ def main() -> None:
     """Run the signer; exit status 2 for settings that cannot be used, by name, and 1 for an audit trail that failed."""
     settings = PROGRAM.read_or_exit(sys.argv[1:], os.environ)
     configure_logging(settings.log_level)
+    # botocore, which gets the signer's own credentials, knows proxies from here alone.
+    os.environ.update(settings.proxies().variables())
     try:
         asyncio.run(serve(settings))
     except StoppedError:
@@ -222,6 +224,7 @@ def _aws_kms(settings: Settings, metrics: Metrics) -> AwsKms:
             endpoint=settings.aws_endpoint,
             key_endpoints=frozenset(settings.aws_key_endpoints),
             ca_file=settings.aws_ca_file,
+            proxies=settings.proxies(),
             fips=settings.aws_use_fips,
             dualstack=settings.aws_use_dualstack,
             role_arn=settings.aws_role,

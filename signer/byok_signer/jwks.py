@@ -16,10 +16,12 @@ from typing import Any, Protocol
 import aiohttp
 import jwt
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from yarl import URL
 
 from byok_api.errors import Reason, Refusal
 from byok_service.kubernetes import KubernetesApi, KubernetesError
 from byok_service.settings import SettingsError
+from byok_signer.proxies import DIRECT, Proxies
 
 SET_SIZE_LIMIT = 256 * 1024
 """Bytes of a JWK set; the API server's has some 400 for each key."""
@@ -176,9 +178,13 @@ class UrlKeys(_FetchedKeys):
     `clock` gives seconds that never go back. Must be used from one event loop.
     """
 
-    def __init__(self, url: str, *, ca_file: Path | None, clock: Callable[[], float]) -> None:
+    def __init__(
+        self, url: str, *, ca_file: Path | None, clock: Callable[[], float], proxies: Proxies = DIRECT
+    ) -> None:
         super().__init__(url, stale_seconds=STALE_SECONDS, clock=clock)
         self._url = url
+        proxy = proxies.of(URL(url))
+        self._proxy = None if proxy is None else proxy.url
         self._tls = ssl.create_default_context(cafile=ca_file)
         self._session: aiohttp.ClientSession | None = None
 
@@ -201,7 +207,7 @@ class UrlKeys(_FetchedKeys):
                 cookie_jar=aiohttp.DummyCookieJar(),
                 timeout=aiohttp.ClientTimeout(total=_FETCH_TIMEOUT),
             )
-        async with self._session.get(self._url, allow_redirects=False) as answer:
+        async with self._session.get(self._url, proxy=self._proxy, allow_redirects=False) as answer:
             if answer.status != 200:  # noqa: PLR2004 - HTTP's OK
                 raise JwksError(f"answered with status {answer.status}")
             body = bytearray()

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Annotated, Self
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from byok_service.installation import InstallationSettings
 from byok_service.setting_types import (
@@ -24,6 +24,7 @@ from byok_service.setting_types import (
     refuse,
 )
 from byok_service.settings import Program
+from byok_signer.proxies import Proxies, Proxy
 
 _MEBIBYTE = 1024 * 1024
 
@@ -36,6 +37,15 @@ def _later_file(path: Path) -> Path:
 
 _LaterFile = Annotated[Path, AfterValidator(_later_file)]
 """A file that may come after the start: a Secret can be mounted before anybody has filled it."""
+
+
+def _proxy(value: object) -> Proxy:
+    if isinstance(value, Proxy):
+        return value
+    try:
+        return Proxy.parse(value if isinstance(value, str) else "")
+    except ValueError as error:
+        refuse(str(error))
 
 
 class Settings(InstallationSettings):
@@ -159,6 +169,24 @@ class Settings(InstallationSettings):
     aws_use_fips: Annotated[bool, Setting("true|false", "Use AWS's FIPS endpoints.")] = False
     aws_use_dualstack: Annotated[bool, Setting("true|false", "Use AWS's dual-stack endpoints (IPv4 and IPv6).")] = False
 
+    https_proxy: Annotated[
+        Annotated[Proxy, BeforeValidator(_proxy)] | None,
+        Setting(
+            "URL",
+            "HTTP proxy for KMS, STS and --token-jwks-url: http[s]://[USER:PASSWORD@]HOST[:PORT].",
+            also=("https_proxy", "HTTPS_PROXY"),
+            is_secret=True,
+        ),
+    ] = None
+    no_proxy: Annotated[
+        Annotated[str, Field(max_length=16 * 1024)],
+        Setting(
+            "HOST,...",
+            "Who is asked without it: names with all below them, addresses, networks such as 10.0.0.0/8, or *.",
+            also=("no_proxy", "NO_PROXY"),
+        ),
+    ] = ""
+
     log_level: Annotated[LogLevel, Setting("|".join(LogLevel), "How much is logged, as JSON on standard error.")] = (
         LogLevel.INFO
     )
@@ -181,7 +209,15 @@ class Settings(InstallationSettings):
             refuse("no --token-issuer, --token-jwks-file and --token-jwks-url with --kubernetes, which has its own")
         if self.token_jwks_ca_file is not None and self.token_jwks_url is None:
             refuse("--token-jwks-ca-file only together with --token-jwks-url")
+        try:
+            self.proxies()
+        except ValueError as error:
+            refuse(f"of --no-proxy (no_proxy, NO_PROXY) {error}")
         return self
+
+    def proxies(self) -> Proxies:
+        """Say which hosts are reached through a proxy."""
+        return Proxies.parse(self.https_proxy, self.no_proxy)
 
 
 PROGRAM = Program(

@@ -150,7 +150,8 @@ def _issuer_keys(settings: Settings) -> IssuerKeys:
     if settings.token_jwks_url is None:
         raise AssertionError("settings name a file or a URL of the issuer's keys")
     try:
-        return UrlKeys(settings.token_jwks_url, ca_file=settings.token_jwks_ca_file, clock=time.monotonic)
+        ca_file, proxies = settings.token_jwks_ca_file, settings.proxies()
+        return UrlKeys(settings.token_jwks_url, ca_file=ca_file, proxies=proxies, clock=time.monotonic)
     except OSError as error:  # ssl.SSLError is one
         path = settings.token_jwks_ca_file
         raise SettingsError(f"--token-jwks-ca-file {path}: expected CA certificates in PEM: {error}") from None

@@ -13,12 +13,15 @@ import pytest
 from aiohttp import web
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from jwt.algorithms import ECAlgorithm, OKPAlgorithm, RSAAlgorithm
+from yarl import URL
 
 from byok_api.errors import Reason, Refusal
 from byok_sandbox.ca import TlsAuthority
 from byok_sandbox.issuer import Issuer
 from byok_signer import jwks
 from byok_signer.jwks import FileKeys, JwksError, UrlKeys, parse_jwks
+from byok_signer.proxies import DIRECT, Proxies, Proxy
+from tests.support.connect_proxy import connect_proxy
 from tests.support.pki import NOW
 
 RSA_ALGORITHMS = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512")
@@ -174,8 +177,8 @@ class Server:
         headers = {"Location": self.url} if self.status == 302 else {}
         return web.Response(status=self.status, body=self.issuer.jwks(), headers=headers)
 
-    def keys(self, ca_file: Path | None = None) -> UrlKeys:
-        return UrlKeys(self.url, ca_file=ca_file or self.ca_file, clock=lambda: self.now)
+    def keys(self, ca_file: Path | None = None, proxies: Proxies = DIRECT) -> UrlKeys:
+        return UrlKeys(self.url, ca_file=ca_file or self.ca_file, clock=lambda: self.now, proxies=proxies)
 
     @property
     def key_id(self) -> str:
@@ -185,7 +188,7 @@ class Server:
 @pytest.fixture
 async def server(tmp_path: Path) -> AsyncIterator[Server]:
     authority = TlsAuthority.create(now=NOW)
-    certificate = authority.issue(now=NOW)
+    certificate = authority.issue(now=NOW, names=["localhost", "localhost.example"])
     (tmp_path / "ca.pem").write_text(authority.trust_anchor_pem)
     (tmp_path / "tls.pem").write_text(certificate.certificate_pem + certificate.key_pem)
     tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
@@ -217,6 +220,24 @@ async def test_a_url_is_fetched_once_for_known_keys(server: Server, keys: UrlKey
     for _ in range(3):
         assert await keys.find(server.key_id) is not None
     assert server.fetches == 1
+
+
+async def test_a_url_is_fetched_through_the_proxy_unless_it_is_excepted(server: Server) -> None:
+    port = URL(server.url).port
+    server.url = f"https://localhost.example:{port}/openid/v1/jwks"
+    async with connect_proxy() as proxy:
+        proxy.places[f"localhost.example:{port}"] = port or 0
+        proxy.authorization = "Basic dTpodXNo"
+        there = Proxy.parse(f"http://u:hush@localhost:{proxy.port}")
+        for no_proxy, fetched in (("", True), (".example", False)):
+            keys = server.keys(proxies=Proxies.parse(there, no_proxy))
+            if fetched:
+                assert await keys.find(server.key_id) is not None
+            else:
+                with pytest.raises(Refusal):
+                    await keys.find(server.key_id)
+            await keys.close()
+        assert len(proxy.asked) == 1
 
 
 async def test_unknown_key_ids_cause_one_fetch_in_ten_seconds(server: Server, keys: UrlKeys) -> None:

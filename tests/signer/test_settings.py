@@ -1,6 +1,7 @@
 """What the signer accepts as settings, and how it names what it does not."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -132,6 +133,7 @@ BAD_VALUES = [
     ("aws-key-endpoints", "https://a.example,ftp://b.example", "an https URL"),
     ("aws-use-fips", "perhaps", "a valid boolean"),
     ("aws-role", "arn:aws:iam::1:user/x", "the ARN of an IAM role"),
+    ("https-proxy", "socks5://proxy.example:1080", "http[s]://[USER:PASSWORD@]HOST[:PORT]"),
     ("log-level", "loud", "'debug', 'info', 'warning' or 'error'"),
 ]
 
@@ -182,6 +184,36 @@ def test_settings_that_do_not_fit_together_are_refused(
     values = {name: value for name, value in (good | change).items() if value is not None}
     (line,) = _complaints(values)
     assert expected in line
+
+
+def test_a_proxy_is_taken_from_the_variables_of_other_programs_last(good: dict[str, str], tmp_path: Path) -> None:
+    file = tmp_path / "settings.yaml"
+    environ = {"https_proxy": "", "HTTPS_PROXY": "http://upper:1", "NO_PROXY": ".svc"}
+    sources = [
+        (environ, good, "http://upper:1"),
+        (environ | {"https_proxy": "http://lower:2"}, good, "http://lower:2"),
+        (environ, good | {"config": str(file)}, "http://file:3"),
+        (environ | {"BYOK_SIGNER_HTTPS_PROXY": "http://ours:4"}, good | {"config": str(file)}, "http://ours:4"),
+    ]
+    file.write_text("https-proxy: http://file:3\n")
+    for variables, flags, wanted in sources:
+        settings = PROGRAM.read(_flags(flags), variables)
+        assert (str(settings.https_proxy), settings.no_proxy) == (wanted, ".svc")
+    assert PROGRAM.read(_flags(good), {}).https_proxy is None
+
+
+def test_a_proxys_password_is_never_repeated(good: dict[str, str]) -> None:
+    (line,) = _complaints(good, {"HTTPS_PROXY": "http://u:hush@proxy.example:none"})
+    assert line.startswith("HTTPS_PROXY: expected http[s]://")
+    assert "hush" not in line
+    assert "hush" not in repr(PROGRAM.read(_flags(good), {"HTTPS_PROXY": "http://u:hush@proxy.example"}))
+
+
+def test_what_no_proxy_says_is_refused_only_where_there_is_a_proxy(good: dict[str, str]) -> None:
+    assert PROGRAM.read(_flags(good), {"NO_PROXY": "10.*"}).no_proxy == "10.*"
+    (line,) = _complaints(good | {"https-proxy": "http://proxy.example"}, {"NO_PROXY": "10.*"})
+    assert "expected of --no-proxy (no_proxy, NO_PROXY) names, addresses, networks" in line
+    assert "not '10.*'" in line
 
 
 def test_an_unknown_flag_names_itself_and_the_nearest(good: dict[str, str]) -> None:
@@ -261,6 +293,6 @@ def test_help_names_every_setting_its_variable_and_its_default() -> None:
     command = [sys.executable, "-c", "import byok_signer.settings as s; s.PROGRAM.read(['--help'], {})"]
     done = subprocess.run(command, env=os.environ | {"COLUMNS": "300"}, capture_output=True, text=True, check=True)
     for name, field in Settings.model_fields.items():
-        line = next(line for line in done.stdout.splitlines() if f"[BYOK_SIGNER_{name.upper()};" in line)
+        line = next(line for line in done.stdout.splitlines() if re.search(rf"\[BYOK_SIGNER_{name.upper()}[;,]", line))
         assert f"--{name.replace('_', '-')} " in line or f"--{name.replace('_', '-')} " in done.stdout
         assert ("required]" in line) == field.is_required()

@@ -12,6 +12,7 @@ from yarl import URL
 
 from byok_signer.kms.http1 import render_headers
 from byok_signer.kms.transport import Transport
+from byok_signer.proxies import DIRECT, Proxies
 
 HEADERS = render_headers({"Host": "kms.example"})
 
@@ -91,8 +92,10 @@ async def serving(script: Script, tls: ssl.SSLContext | None = None) -> AsyncIte
 
 
 @contextlib.asynccontextmanager
-async def pool(limit: int = 512, idle_limit: float = 20, ca_file: Path | None = None) -> AsyncIterator[Transport]:
-    transport = Transport(ca_file, limit=limit, idle_limit=idle_limit)
+async def pool(
+    limit: int = 512, idle_limit: float = 20, ca_file: Path | None = None, proxies: Proxies = DIRECT
+) -> AsyncIterator[Transport]:
+    transport = Transport(ca_file, proxies=proxies, limit=limit, idle_limit=idle_limit)
     try:
         yield transport
     finally:

@@ -5,11 +5,12 @@ import json
 import multiprocessing
 import os
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from types import MappingProxyType
 
 from byok_api.algorithms import SigningAlgorithm
 from byok_api.references import KeyArn, ObjectName
@@ -22,6 +23,9 @@ from tests.support.pki import identity
 from tests.support.signer import DEADLINE, catalogue_of, certified_key, until
 
 SECRET_KEY = "the-secret-of-the-test"
+CREDENTIALS: Mapping[str, str] = MappingProxyType(
+    {"AWS_ACCESS_KEY_ID": "AKIATEST", "AWS_SECRET_ACCESS_KEY": SECRET_KEY}
+)
 _FORKS = multiprocessing.get_context("forkserver")
 _FORKS.set_forkserver_preload(["byok_signer.__main__"])
 
@@ -109,14 +113,15 @@ def _main(arguments: list[str], log: Path) -> None:
 
 
 @asynccontextmanager
-async def signer_process(folder: Path, flags: dict[str, str]) -> AsyncIterator[SignerProcess]:
+async def signer_process(
+    folder: Path, flags: dict[str, str], environ: Mapping[str, str] = CREDENTIALS
+) -> AsyncIterator[SignerProcess]:
     """Start a signer, whether or not it can serve; on leaving it is killed if it still runs."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "BYOK_"))}
-    credentials = {"AWS_ACCESS_KEY_ID": "AKIATEST", "AWS_SECRET_ACCESS_KEY": SECRET_KEY}
     arguments = [f"--{name}={value}" for name, value in flags.items()]
     with (folder / "log").open("wb") as log:
         process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "byok_signer", *arguments, stderr=log, env={**inherited, **credentials}
+            sys.executable, "-m", "byok_signer", *arguments, stderr=log, env={**inherited, **environ}
         )
     try:
         yield SignerProcess(folder, process)
@@ -127,8 +132,10 @@ async def signer_process(folder: Path, flags: dict[str, str]) -> AsyncIterator[S
 
 
 @asynccontextmanager
-async def serving_process(folder: Path, flags: dict[str, str]) -> AsyncIterator[SignerProcess]:
+async def serving_process(
+    folder: Path, flags: dict[str, str], environ: Mapping[str, str] = CREDENTIALS
+) -> AsyncIterator[SignerProcess]:
     """Start a signer and wait until it serves."""
-    async with signer_process(folder, flags) as signer:
+    async with signer_process(folder, flags, environ) as signer:
         await until(signer.serves)
         yield signer

@@ -38,7 +38,7 @@ class AwsKms:
         observe: Observe = lambda _operation, _outcome, _seconds: None,
     ) -> None:
         self._config = config
-        self._transport = Transport(config.ca_file)
+        self._transport = Transport(config.ca_file, proxies=config.proxies)
         client, endpoints = SignedClient(self._transport, time.time, observe), Endpoints(config)
         self._own = OwnCredentials(chain)
         self._sts = Sts(client, endpoints, self._own, config.attempt_timeout)

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from byok_signer.proxies import DIRECT, Proxies
+
 # STS API reference, AssumeRole: an ExternalId takes [\w+=,.@:/-], a session tag's value takes fewer.
 _INSTALLATION = re.compile(r"[A-Za-z0-9][A-Za-z0-9+=.@_-]{0,62}")
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
@@ -38,6 +40,7 @@ class KmsConfig:
     """What a ByokKey may name as its endpoint."""
     ca_file: Path | None = None
     """PEM; None trusts the system's."""
+    proxies: Proxies = DIRECT
     fips: bool = False
     dualstack: bool = False
     role_arn: str | None = None

@@ -5,54 +5,39 @@ Own code over asyncio, for aiohttp takes three times as long: docs/decisions/001
 # ruff: noqa: ASYNC109 - the timeout is the caller's, and differs from call to call
 
 import asyncio
-import contextlib
-import socket
 import ssl
 from collections import Counter, defaultdict
 from pathlib import Path
 
 from yarl import URL
 
-from byok_service.names import resolve_tcp
 from byok_signer.kms.connection import Connection, NotSentError
+from byok_signer.kms.dialing import Dialer
 from byok_signer.kms.http1 import HeaderLines, HttpAnswer, render_headers, render_request
+from byok_signer.proxies import DIRECT, Proxies
 
 _CONNECTIONS = 96
 """To each origin, so that one which hangs holds up no other. Enough for 1,000 a second at 96 ms; each costs 0.3 MB."""
 _KEEP_ALIVE = 20.0
-_NEXT_ADDRESS_AFTER = 1.0
-"""Seconds before a name's next address is tried."""
 # CloudTrail shows it beside every call.
 _USER_AGENT = render_headers({"User-Agent": "byok-signer"})
-
-
-class _Names:
-    """Looks names up, each once for all who ask meanwhile: a resolver that hangs holds up nothing but connections."""
-
-    def __init__(self) -> None:
-        self._lookups: dict[str, asyncio.Task[list[str]]] = {}
-
-    async def resolve(self, host: str) -> list[str]:
-        """List the addresses of a name; OSError, UnicodeError."""
-        lookup = self._lookups.get(host)
-        if lookup is None:
-            lookup = self._lookups[host] = asyncio.create_task(resolve_tcp(host))
-            lookup.add_done_callback(lambda _: self._lookups.pop(host))
-        return await asyncio.shield(lookup)
-
-    def close(self) -> None:
-        """Look no more names up."""
-        for lookup in self._lookups.values():
-            lookup.cancel()
 
 
 class Transport:
     """The pool survives the cancellation of any call; must be used from one event loop."""
 
-    def __init__(self, ca_file: Path | None, *, limit: int = _CONNECTIONS, idle_limit: float = _KEEP_ALIVE) -> None:
-        self._tls = ssl.create_default_context(cafile=ca_file)
-        self._tls.minimum_version = ssl.TLSVersion.TLSv1_2
-        self._tls.set_alpn_protocols(["http/1.1"])
+    def __init__(
+        self,
+        ca_file: Path | None,
+        *,
+        proxies: Proxies = DIRECT,
+        limit: int = _CONNECTIONS,
+        idle_limit: float = _KEEP_ALIVE,
+    ) -> None:
+        tls = ssl.create_default_context(cafile=ca_file)
+        tls.minimum_version = ssl.TLSVersion.TLSv1_2
+        tls.set_alpn_protocols(["http/1.1"])
+        self._dialer = Dialer(tls, proxies, _USER_AGENT)
         self._limit = limit
         self._idle_limit = idle_limit
         self._slots: defaultdict[URL, asyncio.Semaphore] = defaultdict(lambda: asyncio.Semaphore(limit))
@@ -61,7 +46,6 @@ class Transport:
         self._open: set[Connection] = set()
         self._kept: dict[URL, list[Connection]] = {}
         """Those that wait for a request, by origin, the last used last."""
-        self._names = _Names()
         self._closed = False
 
     @property
@@ -102,7 +86,7 @@ class Transport:
         ended = [connection.ended for connection in self._open]
         for connection in tuple(self._open):
             connection.abort()
-        self._names.close()
+        self._dialer.close()
         await asyncio.gather(*ended)
 
     async def _wait_for_slot(self, slots: asyncio.Semaphore, url: URL, deadline: float) -> None:
@@ -132,11 +116,7 @@ class Transport:
         if self._closed:
             raise NotSentError("the pool is closed")
         self._make_room(url)
-        try:
-            async with asyncio.timeout_at(deadline):
-                connection = await self._open_to(url)
-        except (OSError, UnicodeError) as error:
-            raise NotSentError(f"no connection to {url.host}: {_cause(error)}") from error
+        connection = await self._dialer.dial(url, lambda: Connection(url, self._forget, self._idle_limit), deadline)
         if connection.ended.done():
             raise NotSentError(f"no connection to {url.host}: it hangs up at once")
         self._open.add(connection)
@@ -144,28 +124,6 @@ class Transport:
             connection.abort()
             raise NotSentError("the pool is closed")
         return connection
-
-    async def _open_to(self, url: URL) -> Connection:
-        """Try a name's addresses in turn: asyncio's race between them leaves sockets open when it is cancelled."""
-        loop, host, port = asyncio.get_running_loop(), url.raw_host or "", url.port or 0
-        tls, name = (self._tls, host) if url.scheme == "https" else (None, None)
-
-        async def to(address: str) -> Connection:
-            _, connection = await loop.create_connection(
-                lambda: Connection(url, self._forget, self._idle_limit),
-                address,
-                port,
-                ssl=tls,
-                server_hostname=name,
-            )
-            return connection
-
-        *others, last = await self._names.resolve(host)
-        for address in others:
-            with contextlib.suppress(OSError):
-                async with asyncio.timeout(_NEXT_ADDRESS_AFTER):
-                    return await to(address)
-        return await to(last)
 
     def _make_room(self, url: URL) -> None:
         """Keep an origin's connections to the limit where a fresh one is made in spite of those that wait."""
@@ -178,15 +136,3 @@ class Transport:
         kept = self._kept.get(connection.origin, [])
         if connection in kept:
             kept.remove(connection)
-
-
-def _cause(error: OSError | UnicodeError) -> str:
-    match error:
-        case TimeoutError():
-            return "it does not answer in time"
-        case ssl.SSLError():
-            return "TLS failed, or its certificate is not trusted"
-        case socket.gaierror() | UnicodeError():
-            return "its name cannot be resolved"
-        case _:
-            return "it refuses or does not answer"

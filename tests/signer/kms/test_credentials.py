@@ -7,14 +7,19 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 from botocore.credentials import Credentials as Found
 from botocore.exceptions import ConnectTimeoutError, CredentialRetrievalError
 
 from byok_api.errors import Reason
+from byok_sandbox.ca import TlsAuthority
+from byok_sandbox.tls_front import tls_front
 from byok_signer.kms.credentials import Frozen, OwnCredentials, default_chain
 from byok_signer.kms.errors import KmsError
+from byok_signer.proxies import Proxies, Proxy
+from tests.support.connect_proxy import connect_proxy
 
 IRSA = "arn:aws:iam::111122223333:role/byok-signer"
 
@@ -170,6 +175,34 @@ async def test_the_agent_of_eks_pod_identities_is_asked(
     monkeypatch.setenv("AWS_CONTAINER_CREDENTIALS_FULL_URI", f"{sources}/v1/credentials")
     monkeypatch.setenv("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE", str(tmp_path / "pod"))
     assert await found_by_default_chain() == "ASIAPOD"
+
+
+async def test_sts_is_asked_through_the_proxy_and_the_agent_of_eks_pod_identities_never(
+    sources: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("AWS_ROLE_ARN", IRSA)
+    monkeypatch.setenv("AWS_WEB_IDENTITY_TOKEN_FILE", str(tmp_path / "token"))
+    monkeypatch.setenv("AWS_REGION", "eu-central-1")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-central-1")
+    made = TlsAuthority.create(now=datetime.now(UTC))
+    (tmp_path / "ca").write_text(made.trust_anchor_pem)
+    monkeypatch.setenv("AWS_CA_BUNDLE", str(tmp_path / "ca"))
+    sts = made.issue(now=datetime.now(UTC), names=["sts.eu-central-1.amazonaws.com"])
+    behind = ("127.0.0.1", urlsplit(sources).port or 0)
+    async with tls_front(sts, ("127.0.0.1", 0), behind, tmp_path) as port, connect_proxy() as proxy:
+        proxy.authorization = "Basic dTpodXNo"
+        proxy.places["sts.eu-central-1.amazonaws.com:443"] = port
+        told = Proxies.parse(Proxy.parse(f"http://u:hush@localhost:{proxy.port}"), "").variables()
+        for name, value in told.items():
+            monkeypatch.setenv(name, value)
+        assert await found_by_default_chain() == "ASIAIRSA"
+        assert proxy.targets == ["sts.eu-central-1.amazonaws.com:443"]
+        monkeypatch.delenv("AWS_WEB_IDENTITY_TOKEN_FILE")
+        monkeypatch.setenv("HTTP_PROXY", f"http://localhost:{proxy.port}")
+        monkeypatch.setenv("AWS_CONTAINER_CREDENTIALS_FULL_URI", f"{sources}/v1/credentials")
+        monkeypatch.setenv("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE", str(tmp_path / "pod"))
+        assert await found_by_default_chain() == "ASIAPOD"
+        assert len(proxy.asked) == 1
 
 
 async def test_an_environment_without_credentials_is_told(sources: str) -> None:
