@@ -8,8 +8,10 @@ from typing import Any
 
 import pytest
 import yaml
+from yarl import URL
 
 from byok_api.crds import KINDS
+from byok_signer.proxies import Proxies, Proxy
 from tests.chart.rendering import CHART, NAMESPACE, RELEASE, Rendering, containers, helm, rendered, values_of
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -188,6 +190,12 @@ def test_the_signer_alone_has_a_proxy_and_not_for_the_cluster_itself() -> None:
     own = {"$(KUBERNETES_SERVICE_HOST)", ".svc", "169.254.170.23", ".example"}
     assert own <= set(env(SIGNER)["NO_PROXY"].split(","))
     assert env("byok-operator") == {}
+    no_proxy = env(SIGNER)["NO_PROXY"].replace("$(KUBERNETES_SERVICE_HOST)", "fd00:10::1")
+    proxies = Proxies.parse(Proxy.parse(env(SIGNER)["HTTPS_PROXY"]), no_proxy)
+    reached = {
+        host: str(proxies.of(URL(f"https://{host}/"))) for host in ("kms.amazonaws.com", "a.svc", "[fd00:10::1]")
+    }
+    assert reached == {"kms.amazonaws.com": "http://proxy.example:3128", "a.svc": "None", "[fd00:10::1]": "None"}
 
 
 def test_labels_for_all_are_on_all() -> None:

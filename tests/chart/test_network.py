@@ -2,7 +2,9 @@
 
 from typing import Any
 
-from tests.chart.rendering import Document, rendered
+import pytest
+
+from tests.chart.rendering import Document, Rendering, render_text, rendered
 
 DNS = ({"ns": ["kube-system"]}, {"cidr": "169.254.20.10/32"})
 DNS_PORTS = (("UDP", 53), ("TCP", 53))
@@ -106,6 +108,12 @@ def test_the_pod_identity_agent_and_a_proxy_are_reached_where_they_are_used() ->
         (({"cidr": "169.254.170.23/32"}, {"cidr": "fd00:ec2::23/128"}), (("TCP", 80),)),
         (({"cidr": "10.1.0.0/24"},), (("TCP", 3128),)),
     ]
+
+
+@pytest.mark.parametrize(("url", "port"), [("http://proxy.example", 80), ("https://proxy.example/", 443)])
+def test_a_proxy_without_a_port_is_reached_on_its_schemes(url: str, port: int) -> None:
+    found = Rendering.of(render_text({"proxy": {"https": url}})).one("NetworkPolicy", "byok-signer")
+    assert rules(found, "egress")[-1] == ((), (("TCP", port),))
 
 
 def test_the_sandbox_is_reached_by_the_signer() -> None:
