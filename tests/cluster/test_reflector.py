@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Iterator
 
 import pytest
 
+from byok_api.algorithms import SigningAlgorithm
 from byok_api.errors import Reason
 from byok_api.references import ObjectName
 from byok_service import kubernetes
@@ -17,7 +18,8 @@ from byok_signer.entries import Catalogue, SigningEntry
 from tests.support.eventually import until
 from tests.support.fake_api_server import Body
 from tests.support.followers import Follower, running
-from tests.support.manifests import key_document, recipe_document
+from tests.support.manifests import key_document, pem_of_identity, recipe_document
+from tests.support.pki import certified, new_key
 from tests.testenv.control_plane import ControlPlane
 from tests.testenv.installed import Installation
 from tests.testenv.tap import Tap
@@ -25,6 +27,7 @@ from tests.testenv.tap import Tap
 CUTS = 60
 PAUSE = float(os.environ.get("BYOK_TEST_CUT_EVERY", "0.1"))
 """Seconds between two cuts of the watch; 1 makes it the minute of a cut every second."""
+TAKEN_AWAY_WITHIN = 2.0
 CUSTOM_RESOURCE_DEFINITIONS = Resource("apiextensions.k8s.io", "v1", "customresourcedefinitions", namespaced=False)
 NOTES = Resource("tests.byok.dev", "v1", "notes")
 
@@ -208,12 +211,21 @@ async def test_what_an_owner_takes_away_signs_no_more_within_two_seconds(
     catalogue: ClusterCatalogue, admin: KubernetesApi, namespace: str
 ) -> None:
     recipe = ObjectName(namespace, "photo")
-    await put(admin, key(namespace, "brand"))
+    # A public key of its own, to which no key that another test left behind has a claim.
+    own = {"pem": pem_of_identity(certified(new_key(SigningAlgorithm.ES256), SigningAlgorithm.ES256))}
+    await put(admin, key(namespace, "brand", certificate=own))
     await put(admin, recipe_document(str(recipe), keyRef={"name": "brand"}))
-    await until(lambda: reason(catalogue, recipe) is None, 2.0)
-    await put(admin, key(namespace, "brand", state="Deactivated"))
-    await until(lambda: reason(catalogue, recipe) is Reason.KeyDeactivated, 2.0)
-    await put(admin, key(namespace, "brand", state="Active"))
-    await until(lambda: reason(catalogue, recipe) is None, 2.0)
+    await until_answered(catalogue, recipe, None)
+    await put(admin, key(namespace, "brand", certificate=own, state="Deactivated"))
+    await until_answered(catalogue, recipe, Reason.KeyDeactivated)
+    await put(admin, key(namespace, "brand", certificate=own))
+    await until_answered(catalogue, recipe, None)
     await admin.delete(BYOK_KEYS, namespace, "brand")
-    await until(lambda: reason(catalogue, recipe) is Reason.KeyMissing, 2.0)
+    await until_answered(catalogue, recipe, Reason.KeyMissing)
+
+
+async def until_answered(catalogue: ClusterCatalogue, recipe: ObjectName, wanted: Reason | None) -> None:
+    try:
+        await until(lambda: reason(catalogue, recipe) is wanted, TAKEN_AWAY_WITHIN)
+    except TimeoutError:
+        raise AssertionError(f"{recipe} is answered {reason(catalogue, recipe)}, not {wanted}") from None
