@@ -5,136 +5,124 @@ There is no node, so no pod starts: what pods do is the e2e tier's to show.
 
 import base64
 import json
-import os
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
-from tests.chart.rendering import (
-    CASES,
-    CHART,
-    NAMESPACE,
-    RELEASE,
-    Document,
-    Rendering,
-    containers,
-    render_text,
-    values_of,
+from tests.chart.rendering import CHART, NAMESPACE, RELEASE, render_text, values_of
+from tests.support.chart_release import (
+    CRDS,
+    content,
+    helm,
+    install,
+    plane_for_releases,
+    run_helm,
+    stored,
+    uninstall,
+    upgrade,
+    versions,
 )
 from tests.support.eventually import until
-from tests.testenv.binaries import Binaries, helm_binary, say_on_stderr
-from tests.testenv.control_plane import ControlPlane, running_control_plane
-from tests.testenv.kubectl import yaml_of
-from tests.testenv.processes import Processes
+from tests.testenv.binaries import Binaries
+from tests.testenv.kubectl import Kubectl
 
-# Kinds of others, whose CRDs are not here.
-_FOREIGN = ("cert-manager.io/", "monitoring.coreos.com/")
-_RESTRICTED = {f"pod-security.kubernetes.io/{mode}": "restricted" for mode in ("audit", "enforce", "warn")}
 _FILLED = {"tls.crt": base64.b64encode(b"certificate").decode()}
+_CONSUMERS = {"consumerNamespaces": [{"namespace": "media", "serviceAccounts": ["job"]}]}
 
 
 @pytest.fixture(scope="module")
-def plane(binaries: Binaries, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
-    """A control plane on which nothing of ours is installed yet, with the release's namespace restricted."""
-    with (
-        Processes() as processes,
-        running_control_plane(tmp_path_factory.mktemp("release"), binaries, processes) as running,
-    ):
-        for name in (NAMESPACE, "media", "brand-keys"):
-            running.kubectl.apply(
-                {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": _RESTRICTED}}
-            )
-        yield running
-
-
-def helm(plane: ControlPlane, *arguments: str, values: dict[str, Any] | None = None) -> str:
-    command = [str(helm_binary(os.environ, say_on_stderr)), *arguments, "--namespace", NAMESPACE]
-    if values is not None:
-        command += ["--values", "-"]
-    ended = subprocess.run(
-        command,
-        check=False,
-        capture_output=True,
-        text=True,
-        input=None if values is None else yaml.safe_dump(values),
-        env={**os.environ, "KUBECONFIG": str(plane.kubeconfig)},
-        timeout=90,
-    )
-    assert ended.returncode == 0, ended.stderr
-    return ended.stdout
+def cluster_admin(binaries: Binaries, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kubectl]:
+    with plane_for_releases(tmp_path_factory.mktemp("release"), binaries) as plane:
+        yield plane.kubectl
 
 
 @pytest.fixture
-def release(plane: ControlPlane) -> Iterator[ControlPlane]:
-    """The chart, installed without a word."""
-    helm(plane, "install", RELEASE, str(CHART), values={})
-    yield plane
-    if json.loads(helm(plane, "list", "-o", "json")):
-        helm(plane, "uninstall", RELEASE)
+def kubectl(cluster_admin: Kubectl) -> Iterator[Kubectl]:
+    """The administrator of a cluster on which nothing is installed, but for CRDs that an earlier release kept."""
+    yield cluster_admin
+    uninstall(cluster_admin)
 
 
-def left(plane: ControlPlane) -> set[str]:
-    """What is there of the release."""
-    kinds = (
-        "clusterrole,clusterrolebinding,configmap,customresourcedefinition,deployment,lease,networkpolicy,pod,"
-        "poddisruptionbudget,role,rolebinding,secret,service,serviceaccount,statefulset,validatingadmissionpolicy,"
-        "validatingadmissionpolicybinding"
-    )
-    found = plane.kubectl.get(kinds, "-A", "-l", f"app.kubernetes.io/instance={RELEASE}")
-    return {f"{item['kind']} {item['metadata']['name']}" for item in found["items"]}
+@pytest.fixture
+def release(kubectl: Kubectl) -> Kubectl:
+    """The same, with the chart installed without a word."""
+    install(kubectl, {})
+    return kubectl
 
 
-def versions(plane: ControlPlane) -> dict[str, int]:
-    found = plane.kubectl.get("deployment", "-n", NAMESPACE)
-    return {item["metadata"]["name"]: item["metadata"]["generation"] for item in found["items"]}
-
-
-CRDS = {"CustomResourceDefinition byokkeys.byok.dev", "CustomResourceDefinition signingrecipes.byok.dev"}
-
-
-def as_pod(name: str, spec: Document) -> dict[str, Any]:
-    """Make of a workload's pod one that needs no ServiceAccount and no claim, which a dry run does not make."""
-    mounted = {mount["name"] for container in containers(spec) for mount in container["volumeMounts"]}
-    claims = mounted - {volume["name"] for volume in spec["volumes"]}
-    volumes = [*spec["volumes"], *({"name": claim, "emptyDir": {}} for claim in sorted(claims))]
-    kept = {key: value for key, value in spec.items() if key != "serviceAccountName"}
-    metadata = {"name": f"as-{name}", "namespace": NAMESPACE}
-    return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": {**kept, "volumes": volumes}}
-
-
-@pytest.mark.parametrize("case", CASES)
-def test_the_api_server_takes_every_case_and_has_nothing_to_warn_of(plane: ControlPlane, case: str) -> None:
-    rendering = Rendering.of(render_text(values_of(case)))
-    ours = [
-        each for each in rendering.documents if not each["apiVersion"].startswith(_FOREIGN) and each["kind"] != "Pod"
-    ]
-    pods = [as_pod(name, pod) for name, pod in rendering.pods().items()]
-    tried = plane.kubectl.attempt(
-        "apply", "--server-side", "--dry-run=server", "-f", "-", stdin=yaml_of([*ours, *pods])
-    )
-    assert tried.status == 0, tried.err
-    assert "warning" not in tried.err.lower(), tried.err
-
-
-def test_installing_again_with_the_same_values_changes_nothing(release: ControlPlane) -> None:
+def test_installing_again_with_the_same_values_writes_nothing(release: Kubectl) -> None:
     before = versions(release)
-    helm(release, "upgrade", RELEASE, str(CHART), values={})
+    upgrade(release, {})
     assert versions(release) == before
 
 
-def test_what_the_operator_filled_in_outlives_upgrade_and_rollback(release: ControlPlane) -> None:
-    for name in ("byok-signer-ca", "byok-signer-tls"):
-        release.kubectl("patch", "secret", name, "-n", NAMESPACE, "-p", json.dumps({"data": _FILLED}))
-    helm(release, "upgrade", RELEASE, str(CHART), values={"signer": {"replicas": 3}})
-    assert release.kubectl.get("deployment", "byok-signer", "-n", NAMESPACE)["spec"]["replicas"] == 3
+# Each adds, changes and removes objects.
+_CHANGES: dict[str, dict[str, Any]] = {
+    "audit trails on volumes": {"audit": {"mode": "persistent"}},
+    "certificates of cert-manager": {"tls": {"mode": "certManager", "certManager": {"issuerRef": {"name": "ca"}}}},
+    "consumers": _CONSUMERS,
+    "everything of pods": values_of("pods"),
+    "monitoring": values_of("monitoring"),
+    "next to nothing": {**values_of("bare"), "operator": {"podDisruptionBudget": False}},
+    "owners": values_of("owners"),
+    "a managed key and own presets": values_of("managed-key"),
+    "the sandbox": {**values_of("sandbox"), "tests": {"enabled": False}},
+}
+
+
+@pytest.mark.parametrize("change", _CHANGES)
+def test_an_upgrade_gives_what_an_installation_would_and_a_rollback_what_was_before(
+    release: Kubectl, change: str
+) -> None:
+    values = _CHANGES[change]
+    before = content(release)
+    upgrade(release, values)
+    upgraded = content(release)
+    assert upgraded != before
     helm(release, "rollback", RELEASE, "1")
-    assert release.kubectl.get("deployment", "byok-signer", "-n", NAMESPACE)["spec"]["replicas"] == 2
+    assert content(release) == before
+    uninstall(release)
+    install(release, values)
+    assert content(release) == upgraded
+
+
+def fill(kubectl: Kubectl) -> None:
+    """Write certificates, as the operator does."""
     for name in ("byok-signer-ca", "byok-signer-tls"):
-        assert release.kubectl.get("secret", name, "-n", NAMESPACE)["data"] == _FILLED
+        kubectl("patch", "secret", name, "-n", NAMESPACE, "-p", json.dumps({"data": _FILLED}))
+
+
+def data(kubectl: Kubectl) -> list[dict[str, str]]:
+    return [
+        kubectl.get("secret", name, "-n", NAMESPACE).get("data", {}) for name in ("byok-signer-ca", "byok-signer-tls")
+    ]
+
+
+def test_what_the_operator_filled_in_outlives_upgrade_and_rollback(release: Kubectl) -> None:
+    fill(release)
+    upgrade(release, {"signer": {"replicas": 3}})
+    assert release.get("deployment", "byok-signer", "-n", NAMESPACE)["spec"]["replicas"] == 3
+    helm(release, "rollback", RELEASE, "1")
+    assert release.get("deployment", "byok-signer", "-n", NAMESPACE)["spec"]["replicas"] == 2
+    assert data(release) == [_FILLED, _FILLED]
+
+
+def test_a_ca_that_was_made_does_not_outlive_the_release(release: Kubectl) -> None:
+    fill(release)
+    uninstall(release)
+    install(release, {})
+    assert data(release) == [{}, {}]
+
+
+def test_a_secret_that_cert_manager_made_is_not_in_the_way_of_going_back(release: Kubectl) -> None:
+    upgrade(release, _CHANGES["certificates of cert-manager"])
+    name = stored(release)["Certificate byok-signer"]["spec"]["secretName"]
+    release("create", "secret", "generic", name, "-n", NAMESPACE)
+    upgrade(release, {})
+    assert "Secret byok-signer-tls" in stored(release)
+    release("delete", "secret", name, "-n", NAMESPACE)
 
 
 def key_and_recipe() -> tuple[dict[str, Any], ...]:
@@ -154,34 +142,75 @@ def key_and_recipe() -> tuple[dict[str, Any], ...]:
     return key, recipe
 
 
-def test_keys_and_recipes_outlive_the_release_and_are_there_for_the_next(release: ControlPlane) -> None:
-    release.kubectl.apply(*key_and_recipe())
-    helm(release, "uninstall", RELEASE)
-    assert left(release) == CRDS
-    assert release.kubectl.get("byokkey,signingrecipe", "-A")["items"]
-    helm(release, "install", RELEASE, str(CHART), values={})
-    assert release.kubectl.get("byokkey", "brand", "-n", "brand-keys")["spec"]
-    release.kubectl("delete", "byokkey,signingrecipe", "--all", "-A", "--timeout=30s")
+@pytest.fixture
+def used(release: Kubectl) -> Iterator[Kubectl]:
+    """The release, with a key and a recipe of users."""
+    release.apply(*key_and_recipe())
+    yield release
+    release("delete", "byokkey,signingrecipe", "--all", "-A", "--timeout=30s")
 
 
-async def test_nothing_stays_and_nothing_hangs_where_nothing_is_to_be_kept(plane: ControlPlane) -> None:
-    helm(plane, "install", RELEASE, str(CHART), values={"crds": {"keep": False}})
-    plane.kubectl.apply(*key_and_recipe())
-    helm(plane, "uninstall", RELEASE)
-    await until(lambda: left(plane) == set(), 30)
+def objects(kubectl: Kubectl) -> set[str]:
+    found = kubectl.get("byokkey,signingrecipe", "-A")["items"]
+    return {f"{each['kind']} {each['metadata']['namespace']}/{each['metadata']['name']}" for each in found}
 
 
-def test_audit_trails_can_be_moved_to_volumes_and_back(release: ControlPlane) -> None:
-    helm(release, "upgrade", RELEASE, str(CHART), values={"audit": {"mode": "persistent"}})
-    assert "StatefulSet byok-signer" in left(release)
-    assert "Deployment byok-signer" not in left(release)
-    helm(release, "rollback", RELEASE, "1")
-    assert "Deployment byok-signer" in left(release)
+_OBJECTS = {"ByokKey brand-keys/brand", "SigningRecipe media/photo-v1"}
 
 
-def test_rendered_without_hooks_it_can_be_applied_by_kubectl(plane: ControlPlane, tmp_path: Path) -> None:
+def test_keys_and_recipes_outlive_the_release_and_are_there_for_the_next(used: Kubectl) -> None:
+    uninstall(used)
+    assert stored(used).keys() == CRDS
+    assert objects(used) == _OBJECTS
+    install(used, {})
+    assert objects(used) == _OBJECTS
+
+
+def test_who_takes_crds_into_their_own_hands_loses_no_key_and_no_recipe(used: Kubectl) -> None:
+    upgrade(used, {"crds": {"install": False}})
+    assert stored(used).keys() >= CRDS
+    assert objects(used) == _OBJECTS
+    upgrade(used, {})
+
+
+def test_a_release_of_another_name_takes_over_what_was_kept_if_told_to(used: Kubectl) -> None:
+    uninstall(used)
+    refused = run_helm(used, "install", "other", str(CHART), values={})
+    assert refused.returncode != 0
+    assert "invalid ownership metadata" in refused.stderr
+    helm(used, "install", "other", str(CHART), "--take-ownership", values={})
+    assert objects(used) == _OBJECTS
+    helm(used, "uninstall", "other")
+    helm(used, "install", RELEASE, str(CHART), "--take-ownership", values={})
+
+
+async def test_nothing_stays_and_nothing_hangs_where_nothing_is_to_be_kept(kubectl: Kubectl) -> None:
+    install(kubectl, {"crds": {"keep": False}})
+    kubectl.apply(*key_and_recipe())
+    uninstall(kubectl)
+    await until(lambda: stored(kubectl) == {}, 30)
+
+
+async def test_what_consumers_were_given_goes_with_the_release(kubectl: Kubectl) -> None:
+    install(kubectl, _CONSUMERS)
+    role = stored(kubectl)["ClusterRole byok-operator"]
+    owner = {"apiVersion": role["apiVersion"], "kind": "ClusterRole", "name": "byok-operator"}
+    # As the operator does (tests/cluster/test_trust.py).
+    reference = {**owner, "uid": role["metadata"]["uid"]}
+    metadata = {"name": "byok-signer", "namespace": "media", "ownerReferences": [reference]}
+    kubectl.apply({"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata})
+    uninstall(kubectl)
+    await until(lambda: kubectl.attempt("get", "configmap", "byok-signer", "-n", "media").status != 0, 30)
+
+
+def test_rendered_without_hooks_kubectl_makes_the_same_of_it_as_helm(kubectl: Kubectl, tmp_path: Path) -> None:
+    install(kubectl, _CONSUMERS)
+    by_helm = content(kubectl)
+    uninstall(kubectl)
     manifests = tmp_path / "all.yaml"
-    manifests.write_text(render_text({}, "--no-hooks"))
-    plane.kubectl("apply", "-f", str(manifests))
-    assert versions(plane).keys() == {"byok-operator", "byok-signer"}
-    plane.kubectl("delete", "-f", str(manifests), "--timeout=30s")
+    manifests.write_text(render_text(_CONSUMERS, "--no-hooks"))
+    kubectl("delete", "crd", "byokkeys.byok.dev", "signingrecipes.byok.dev")
+    kubectl("apply", "-f", str(manifests))
+    assert content(kubectl) == by_helm
+    assert "unchanged" in kubectl("apply", "-f", str(manifests))
+    kubectl("delete", "-f", str(manifests), "--timeout=30s")

@@ -171,7 +171,7 @@ def test_a_namespace_with_keys_in_use_is_deleted_and_dependants_say_so(
     try:
         live.cluster.plane.kubectl("delete", "namespace", owner.namespace, "--timeout=45s")
         # Not KeyMissing: nobody learns which keys others have.
-        assert refusal(other.client, recipe, tmp_path) is Reason.KeyNotAllowed
+        _until_answered(other.client, recipe, tmp_path, Reason.KeyNotAllowed)
     finally:
         live.cluster.operator.start()
     live.until_condition("SigningRecipe", recipe, ("Ready", "False", "KeyNotAllowed"), within=HEALED_WITHIN)

@@ -37,7 +37,8 @@ ACCEPTED = {
     "acceptedBy": "admin",
     "acceptedAt": "2026-01-01T00:00:00Z",
 }
-SAID_WITHIN = 10.0
+SAID_WITHIN = 30.0
+"""Seconds; the Lease of an operator that was killed lasts half of it."""
 
 
 @dataclass(frozen=True)

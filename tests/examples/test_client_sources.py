@@ -10,7 +10,7 @@ from pathlib import Path
 import google.rpc
 import pytest
 
-from tests.examples.conftest import EXAMPLES, needed
+from tests.examples.building import EXAMPLES, needed
 
 REPOSITORY = EXAMPLES.parent
 NODEJS, GO = EXAMPLES / "nodejs", EXAMPLES / "go"

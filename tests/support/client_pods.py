@@ -144,8 +144,13 @@ class EndedPod:
 
 
 def run_to_its_end(kubectl: Kubectl, pod: Mapping[str, Any], within: float = _ENDED_WITHIN) -> EndedPod:
-    """Make a pod, wait for its end and tell it; the pod stays, for its log."""
+    """Make a pod and wait for its end; it stays, for its log."""
     kubectl.apply(pod)
+    return ended_pod(kubectl, pod, within)
+
+
+def ended_pod(kubectl: Kubectl, pod: Mapping[str, Any], within: float = _ENDED_WITHIN) -> EndedPod:
+    """Wait for the end of a pod; AssertionError says what it does instead."""
     where = (pod["metadata"]["name"], "--namespace", pod["metadata"]["namespace"])
 
     def ended() -> dict[str, Any]:
