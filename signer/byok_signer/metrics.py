@@ -5,7 +5,7 @@ caller can make the number of series grow.
 """
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict
 from typing import TypeVar
 
@@ -34,6 +34,11 @@ class _Children(dict[tuple[str, ...], _Child]):
     def __missing__(self, values: tuple[str, ...]) -> _Child:
         child = self[values] = self._labels(*values)
         return child
+
+    def begin(self, values: Iterable[str]) -> None:
+        """Have children of one label each from the start on: a rate misses the event that makes a counter."""
+        for value in values:
+            self[value,] = self._labels(value)
 
 
 class _QuotaMetrics(Collector):
@@ -71,6 +76,7 @@ class Metrics:
         self._refusals = _Children(
             self._counter("refusals", "Refusals, of calls and of stream items.", "reason").labels
         )
+        self._refusals.begin(reason.name for reason in Reason)
         self._unauthenticated = self._counter("unauthenticated", "Calls refused before the caller was known.")
         self._kms_seconds = _Children(
             self._histogram("kms_seconds", "What KMS was asked, retries included.", "operation", "outcome").labels

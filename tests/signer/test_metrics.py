@@ -51,6 +51,11 @@ def test_refusals_signatures_and_unauthenticated_calls_are_counted() -> None:
     assert _value(metrics, "signatures_total", key="media/studio", recipe="media/photo") == 1
 
 
+def test_each_reason_for_a_refusal_is_counted_from_zero_so_that_a_rate_sees_the_first() -> None:
+    metrics = Metrics()
+    assert {_value(metrics, "refusals_total", reason=reason.name) for reason in Reason} == {0}
+
+
 def test_audit_lag_is_asked_for_when_metrics_are_read() -> None:
     metrics, lags = Metrics(), iter([0.5, 0.25])
     metrics.observe_audit_lag(lambda: next(lags))
