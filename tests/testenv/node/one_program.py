@@ -1,10 +1,12 @@
-"""Images of one static program, as `docker save` would write them."""
+"""Images of one static program, or of a few files of this machine, as `docker save` would write them."""
 
 import hashlib
 import io
 import json
+import os
 import platform
 import tarfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 PAUSE = "localhost/pause:1"
@@ -15,14 +17,24 @@ _MACHINES = {"x86_64": "amd64", "aarch64": "arm64"}
 
 
 def write(name: str, program: Path, archive: Path) -> None:
-    """Write a docker-archive (Docker Image Specification v1.2, "Combined Image JSON"); it runs as 65532:65532."""
+    """Write an image that runs a static program."""
+    write_files(name, {f"/{program.name}": program}, [f"/{program.name}"], archive)
+
+
+def write_files(name: str, files: Mapping[str, Path], entrypoint: Sequence[str], archive: Path) -> None:
+    """Write a docker-archive (Docker Image Specification v1.2, "Combined Image JSON"); it runs as 65532:65532.
+
+    `files` are those of this machine by their paths in the image; each is readable, and executable if it is here.
+    """
     layer = io.BytesIO()
-    with tarfile.open(fileobj=layer, mode="w") as files:
-        _add(files, program.name, program.read_bytes(), mode=0o755)
+    with tarfile.open(fileobj=layer, mode="w") as content:
+        for path, file in files.items():
+            mode = 0o755 if os.access(file, os.X_OK) else 0o644
+            _add(content, path.removeprefix("/"), file.read_bytes(), mode=mode)
     config = {
         "architecture": _MACHINES.get(platform.machine(), platform.machine()),
         "os": "linux",
-        "config": {"Entrypoint": [f"/{program.name}"], "User": "65532:65532"},
+        "config": {"Entrypoint": list(entrypoint), "User": "65532:65532"},
         "rootfs": {"type": "layers", "diff_ids": [f"sha256:{hashlib.sha256(layer.getvalue()).hexdigest()}"]},
     }
     manifest = [{"Config": "config.json", "RepoTags": [name], "Layers": ["layer.tar"]}]
