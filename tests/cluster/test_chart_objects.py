@@ -1,0 +1,71 @@
+"""What the chart renders is taken by the API server: by the kinds' own schemas, and by restricted pod security."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.chart.rendering import CASES, NAMESPACE, Document, Rendering, containers, render_text, values_of
+from tests.support.chart_release import install, plane_for_releases, uninstall
+from tests.support.eventually import until
+from tests.testenv.binaries import Binaries
+from tests.testenv.kubectl import Ended, Kubectl, yaml_of
+
+
+@pytest.fixture(scope="module")
+def kubectl(binaries: Binaries, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kubectl]:
+    """With others' CRDs, in a namespace that admits restricted pods only."""
+    with plane_for_releases(tmp_path_factory.mktemp("objects"), binaries) as plane:
+        yield plane.kubectl
+
+
+def as_pod(name: str, spec: Document) -> dict[str, Any]:
+    """Make of a workload's pod one that needs no ServiceAccount and no claim, which a dry run does not make."""
+    mounted = {mount["name"] for container in containers(spec) for mount in container["volumeMounts"]}
+    claims = mounted - {volume["name"] for volume in spec["volumes"]}
+    volumes = [*spec["volumes"], *({"name": claim, "emptyDir": {}} for claim in sorted(claims))]
+    kept = {key: value for key, value in spec.items() if key != "serviceAccountName"}
+    metadata = {"name": f"as-{name}", "namespace": NAMESPACE}
+    return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": {**kept, "volumes": volumes}}
+
+
+def tried(kubectl: Kubectl, *documents: Document) -> Ended:
+    """Have the API server say what it would do; a field that a schema does not know is an error."""
+    flags = ("--server-side", "--dry-run=server", "--validate=strict")
+    return kubectl.attempt("apply", *flags, "-f", "-", stdin=yaml_of(documents))
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_the_api_server_takes_every_case_and_has_nothing_to_warn_of(kubectl: Kubectl, case: str) -> None:
+    rendering = Rendering.of(render_text(values_of(case)))
+    others = [each for each in rendering.documents if each["kind"] != "Pod"]
+    answer = tried(kubectl, *others, *(as_pod(name, pod) for name, pod in rendering.pods().items()))
+    assert answer.status == 0, answer.err
+    assert "warning" not in answer.err.lower(), answer.err
+
+
+@pytest.mark.parametrize(
+    ("case", "kind"),
+    [("cert-manager", "Certificate"), ("monitoring", "PrometheusRule"), ("monitoring", "ServiceMonitor")],
+)
+def test_a_field_that_anothers_kind_does_not_know_would_be_refused(kubectl: Kubectl, case: str, kind: str) -> None:
+    document = Rendering.of(render_text(values_of(case))).kind(kind)[0]
+    answer = tried(kubectl, {**document, "spec": {**document["spec"], "tpyo": 1}})
+    assert ".spec.tpyo: field not declared in schema" in answer.err
+
+
+def test_a_pod_that_is_not_restricted_would_be_refused(kubectl: Kubectl) -> None:
+    pod = as_pod("byok-signer", Rendering.of(render_text({})).pod("byok-signer"))
+    pod["spec"] = {**pod["spec"], "hostNetwork": True}
+    assert 'violates PodSecurity "restricted' in tried(kubectl, pod).err
+
+
+async def test_the_controllers_make_the_pods_there(kubectl: Kubectl) -> None:
+    install(kubectl, {"sandbox": {"enabled": True}})
+
+    def pods() -> list[str]:
+        found = kubectl.get("pod", "-n", NAMESPACE)["items"]
+        return sorted(each["metadata"]["labels"]["app.kubernetes.io/component"] for each in found)
+
+    await until(lambda: pods() == ["operator", "operator", "sandbox", "signer", "signer"], 30)
+    uninstall(kubectl)
