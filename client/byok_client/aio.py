@@ -11,17 +11,19 @@ import grpc
 
 from byok_api.errors import Reason
 from byok_api.signer.v1.signer_pb2 import (
+    CreateCertificateRequestRequest,
+    CreateCertificateRequestResponse,
     GetRecipeRequest,
     ProbeKeyRequest,
     ProbeKeyResponse,
     SignClaimRequest,
     SignClaimResponse,
 )
-from byok_api.signer.v1.signer_pb2_grpc import KeyProbeStub, SignerStub
+from byok_api.signer.v1.signer_pb2_grpc import CertificationStub, KeyProbeStub, SignerStub
 from byok_client.answers import Failure, SignerError, error_of
 from byok_client.assets import PathOrStream
 from byok_client.callback import SigningCallback
-from byok_client.client import checked_reference
+from byok_client.client import HEALTH, SERVING, checked_reference
 from byok_client.memory import Memory
 from byok_client.recipes import Recipe, RecipeCache, recipe_of
 from byok_client.retries import CHANNEL_OPTIONS, Course
@@ -51,6 +53,8 @@ class _Connection:
             self.channel = grpc.aio.secure_channel(address, credentials, options=CHANNEL_OPTIONS)
         self.signer = SignerStub(self.channel)
         self.probe = KeyProbeStub(self.channel)
+        self.certification = CertificationStub(self.channel)
+        self.health: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = self.channel.unary_unary(HEALTH)
 
 
 class _Channel:
@@ -76,6 +80,14 @@ class _Channel:
 
     async def probe_key(self, request: ProbeKeyRequest) -> ProbeKeyResponse:
         return await self._call(lambda to: to.probe.ProbeKey, request)
+
+    async def is_serving(self) -> bool:
+        return await self._call(lambda to: to.health, b"") == SERVING
+
+    async def create_certificate_request(
+        self, request: CreateCertificateRequestRequest
+    ) -> CreateCertificateRequestResponse:
+        return await self._call(lambda to: to.certification.CreateCertificateRequest, request)
 
     async def close(self) -> None:
         await self._connection.channel.close()
@@ -207,6 +219,16 @@ class AsyncSignerClient:
     async def probe_key(self, request: ProbeKeyRequest) -> ProbeKeyResponse:
         """Ask the signer whether it can use a key."""
         return await self._remote.probe_key(request)
+
+    async def is_serving(self) -> bool:
+        """Ask whether the signer takes calls (grpc.health.v1)."""
+        return await self._remote.is_serving()
+
+    async def create_certificate_request(
+        self, request: CreateCertificateRequestRequest
+    ) -> CreateCertificateRequestResponse:
+        """Have a certificate signing request made for a key, and signed by KMS."""
+        return await self._remote.create_certificate_request(request)
 
     async def _in_worker(self, work: Callable[[], _T], switch: Switch) -> _T:
         self._under_way.add(switch)

@@ -37,7 +37,7 @@ _Response = TypeVar("_Response")
 _Method = Callable[["_Connection"], "grpc.UnaryUnaryMultiCallable[_Request, _Response]"]
 
 
-_HEALTH, _SERVING = "/grpc.health.v1.Health/Check", b"\x08\x01"
+HEALTH, SERVING = "/grpc.health.v1.Health/Check", b"\x08\x01"
 """gRPC's health protocol by hand, for its stubs are a package of their own: field 1, the status, has the value 1."""
 
 
@@ -54,7 +54,7 @@ class _Connection:
         self.signer = SignerStub(self.channel)
         self.probe = KeyProbeStub(self.channel)
         self.certification = CertificationStub(self.channel)
-        self.health: grpc.UnaryUnaryMultiCallable[bytes, bytes] = self.channel.unary_unary(_HEALTH)
+        self.health: grpc.UnaryUnaryMultiCallable[bytes, bytes] = self.channel.unary_unary(HEALTH)
 
 
 class _Channel:
@@ -89,7 +89,7 @@ class _Channel:
         return self._call(lambda to: to.certification.CreateCertificateRequest, request, switch)
 
     def is_serving(self, switch: Switch) -> bool:
-        return self._call(lambda to: to.health, b"", switch) == _SERVING
+        return self._call(lambda to: to.health, b"", switch) == SERVING
 
     def close(self) -> None:
         self._connection.channel.close()

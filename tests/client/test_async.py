@@ -10,8 +10,9 @@ import pytest
 from byok_api.algorithms import SigningAlgorithm
 from byok_api.errors import Reason, Refusal
 from byok_api.signer.v1 import signer_pb2
-from byok_client import AsyncSignerClient, ClientSettings, SignerError, Verdict
-from tests.support.fake_signer import FakeSigner, serving
+from byok_client import AsyncSignerClient, ClientSettings, SignerClient, SignerError, Verdict
+from tests.support.fake_probe import probing
+from tests.support.fake_signer import NOT_SERVING, FakeSigner, serving
 from tests.support.media import MEDIA
 from tests.support.pki import identity, trust_anchor
 
@@ -27,6 +28,29 @@ async def test_many_assets_at_once_end_in_trusted(signer: FakeSigner, settings: 
         verified = await asyncio.gather(*(client.verify(path, trust_anchors=trust_anchor()) for path in outputs))
     assert {result.state for result in verified} == {Verdict.TRUSTED}
     assert len({result.manifest_id for result in results}) == len(signer.claims) == 12
+
+
+def test_whatever_the_blocking_client_can_be_asked_this_one_can() -> None:
+    asked, other = (
+        {name for name in dir(kind) if not name.startswith("_")} for kind in (SignerClient, AsyncSignerClient)
+    )
+    assert asked <= other
+
+
+async def test_whether_the_signer_takes_calls_is_told(signer: FakeSigner, settings: ClientSettings) -> None:
+    async with AsyncSignerClient(settings) as client:
+        assert await client.is_serving()
+        signer.health = NOT_SERVING
+        assert not await client.is_serving()
+
+
+async def test_a_certificate_request_is_had_as_by_the_blocking_client(tmp_path: Path, token_file: Path) -> None:
+    request = signer_pb2.CreateCertificateRequestRequest(namespace="media", name="studio")
+    with probing(tmp_path) as fake:
+        fake.request = signer_pb2.CreateCertificateRequestResponse(request=b"pkcs10", audit_id="writer/7")
+        async with AsyncSignerClient(ClientSettings(address=fake.address, token_file=token_file)) as client:
+            assert await client.create_certificate_request(request) == fake.request
+    assert fake.certificate_requests == [request]
 
 
 @pytest.mark.parametrize("algorithm", [SigningAlgorithm.PS256, SigningAlgorithm.ED25519])
