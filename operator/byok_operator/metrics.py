@@ -3,6 +3,7 @@
 Labels hold kinds, outcomes, conditions and names of objects that are there: series go when their object does.
 """
 
+import itertools
 from collections import Counter as Tally
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -13,11 +14,13 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
 
-from byok_api.conditions import Condition
+from byok_api.conditions import ByokKeyConditionType, Condition, ConditionStatus
 from byok_api.references import ObjectName
 
 # A plan takes a millisecond, a status write some, a probe up to its deadline of seconds.
 _BUCKETS = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+_NAMED = 100
+"""Keys that are named for not being Ready: when KMS is away, they are all."""
 _State = tuple[tuple[str, str], ...]
 
 
@@ -70,6 +73,43 @@ class _Objects(Collector):
         yield certificates
 
 
+@dataclass(eq=False)
+class _Readiness(Collector):
+    """What Ready says of each key: counted of all, and told by name of those of which it is not True."""
+
+    tally: Tally[tuple[str, str]] = field(default_factory=Tally)
+    """By status and reason."""
+    said: dict[ObjectName, tuple[str, str]] = field(default_factory=dict)
+    not_ready: dict[ObjectName, tuple[str, str]] = field(default_factory=dict)
+    """Who has been it longest comes first, so that the same are named each time."""
+
+    def put(self, name: ObjectName, ready: Condition | None) -> None:
+        before = self.said.pop(name, None)
+        if before is not None:
+            self.tally[before] -= 1
+        if ready is not None:
+            said = self.said[name] = (ready.status.value, ready.reason)
+            self.tally[said] += 1
+        if ready is None or ready.status is ConditionStatus.TRUE:
+            self.not_ready.pop(name, None)
+        else:
+            self.not_ready[name] = self.said[name]
+
+    def collect(self) -> Iterator[Metric]:
+        keys = GaugeMetricFamily("byok_operator_keys", "Keys by what Ready says.", labels=("ready", "reason"))
+        for labels, count in self.tally.items():
+            keys.add_metric(labels, count)
+        yield keys
+        named = GaugeMetricFamily(
+            "byok_operator_key_not_ready",
+            f"1 for a key of which Ready is not True; the {_NAMED} that have been it longest.",
+            labels=("key", "ready", "reason"),
+        )
+        for name, said in itertools.islice(self.not_ready.items(), _NAMED):
+            named.add_metric((str(name), *said), 1)
+        yield named
+
+
 class Metrics:
     """The operator's metrics in a registry of their own; `now` is the aware time."""
 
@@ -78,6 +118,8 @@ class Metrics:
         ProcessCollector(registry=self.registry)
         self._objects = _Objects(now)
         self.registry.register(self._objects)
+        self._readiness = _Readiness()
+        self.registry.register(self._readiness)
         self._reconciles = self._histogram(
             "reconcile_seconds", "From taking an object up to being done with it.", "kind", "outcome"
         )
@@ -138,7 +180,10 @@ class Metrics:
         verified: datetime | None,
     ) -> None:
         """Replace what is said of a key: its conditions, when its chain expires, when it was last proven to sign."""
-        self._objects.put("ByokKey", name, _state(conditions))
+        known = tuple(conditions or ())
+        self._objects.put("ByokKey", name, _state(known))
+        ready = next((condition for condition in known if condition.type == ByokKeyConditionType.READY), None)
+        self._readiness.put(name, ready)
         _keep(self._objects.expiries, name, expires)
         _keep(self._objects.verified, name, verified)
 
@@ -146,6 +191,7 @@ class Metrics:
         """Say no more of an object that was deleted."""
         self._objects.put(kind, name, ())
         if kind == "ByokKey":
+            self._readiness.put(name, None)
             _keep(self._objects.expiries, name, None)
             _keep(self._objects.verified, name, None)
 

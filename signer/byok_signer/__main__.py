@@ -94,6 +94,7 @@ async def running(settings: Settings, stopping: asyncio.Event) -> AsyncIterator[
     StoppedError once `stopping` is set before that.
     """
     metrics, readiness = Metrics(), Readiness()
+    metrics.observe_readiness(readiness.reasons)
     async with contextlib.AsyncExitStack() as stack:
         # First and last, so that whoever asks is told what is waited for.
         http = await serve_http(settings.http_listen, metrics.exposition, readiness.reasons)

@@ -5,7 +5,7 @@ caller can make the number of series grow.
 """
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import TypeVar
 
@@ -103,6 +103,9 @@ class Metrics:
         self._review_seconds = _Children(
             self._histogram("review_seconds", "From such a question to its answer, turns included.", "kind").labels
         )
+        self._ready = self._gauge(
+            "ready", "1 while this signer serves and all that it needs is there, as /readyz, else 0."
+        )
         self._in_flight = self._gauge("in_flight", "Calls being served.")
         self._audit_lag = self._gauge("audit_lag_seconds", "Age of the oldest audit record that is not durable yet.")
         self._objects = self._gauge(
@@ -155,6 +158,10 @@ class Metrics:
         """Record a question about a caller: TokenReview or SubjectAccessReview; allowed, denied or unanswered."""
         self._reviews[kind, outcome].inc()
         self._review_seconds[kind,].observe(seconds)
+
+    def observe_readiness(self, reasons: Callable[[], Sequence[str]]) -> None:
+        """Have `reasons` asked, why it is not ready, whenever metrics are read."""
+        self._ready.set_function(lambda: not reasons())
 
     def observe_audit_lag(self, lag: Callable[[], float]) -> None:
         """Have `lag` asked, in seconds, whenever metrics are read."""

@@ -2,6 +2,7 @@
 
 from datetime import datetime, timedelta
 
+from byok_api.conditions import ByokKeyConditionType, Condition, ConditionStatus
 from byok_api.references import ObjectName
 from byok_operator.key_plan import plan_key
 from byok_operator.metrics import Metrics
@@ -40,6 +41,47 @@ def test_an_object_is_counted_once_under_each_condition_as_last_planned() -> Non
     assert value(metrics, "objects", kind="ByokKey", condition="Ready", status="Unknown") == 0
 
 
+def ready(status: ConditionStatus, reason: str) -> Condition:
+    type_ = ByokKeyConditionType.READY
+    return Condition(type=type_, status=status, reason=reason, message="", last_transition_time=NOW)
+
+
+DENIED = ready(ConditionStatus.FALSE, "KeyAccessDenied")
+VERIFIED = ready(ConditionStatus.TRUE, "Verified")
+
+
+def named(metrics: Metrics) -> list[tuple[str, str, str]]:
+    (family,) = (each for each in metrics.registry.collect() if each.name == "byok_operator_key_not_ready")
+    return [(sample.labels["key"], sample.labels["ready"], sample.labels["reason"]) for sample in family.samples]
+
+
+def test_keys_are_counted_by_what_ready_says_and_named_while_that_is_not_true() -> None:
+    metrics, other = metrics_at(), ObjectName("keys", "other")
+    metrics.key_planned(other, [VERIFIED], expires=None, verified=None)
+    metrics.key_planned(NAME, [DENIED], expires=None, verified=None)
+    assert value(metrics, "keys", ready="False", reason="KeyAccessDenied") == 1
+    assert value(metrics, "keys", ready="True", reason="Verified") == 1
+    assert named(metrics) == [("keys/brand", "False", "KeyAccessDenied")]
+    stale = ready(ConditionStatus.UNKNOWN, "Stale")
+    metrics.key_planned(NAME, [stale], expires=None, verified=None)
+    assert named(metrics) == [("keys/brand", "Unknown", "Stale")]
+    metrics.key_planned(NAME, [VERIFIED], expires=None, verified=None)
+    assert (named(metrics), value(metrics, "keys", ready="True", reason="Verified")) == ([], 2)
+    assert value(metrics, "keys", ready="False", reason="KeyAccessDenied") == 0
+
+
+def test_the_hundred_keys_that_have_not_been_ready_the_longest_are_named_and_all_are_counted() -> None:
+    metrics = metrics_at()
+    names = [ObjectName("keys", f"k-{number}") for number in range(150)]
+    for name in (*names, *reversed(names)):
+        metrics.key_planned(name, [DENIED], expires=None, verified=None)
+    assert [key for key, _, _ in named(metrics)] == [str(name) for name in names[:100]]
+    assert value(metrics, "keys", ready="False", reason="KeyAccessDenied") == 150
+    metrics.key_planned(names[0], [VERIFIED], expires=None, verified=None)
+    metrics.object_gone("ByokKey", names[1])
+    assert [key for key, _, _ in named(metrics)] == [str(name) for name in names[2:102]]
+
+
 def test_expiry_and_age_of_the_last_proof_are_told_in_seconds() -> None:
     metrics = metrics_at()
     metrics.key_planned(NAME, (), expires=NOW - timedelta(minutes=1), verified=NOW - timedelta(hours=1))
@@ -55,7 +97,7 @@ def test_nothing_is_told_of_objects_that_are_gone() -> None:
     metrics.object_gone("SigningRecipe", ObjectName("media", "photo"))
     assert value(metrics, "objects", kind="ByokKey", condition="Ready", status="True") == 0
     assert value(metrics, "objects", kind="SigningRecipe", condition="Ready", status="True") == 0
-    assert b"keys" not in metrics.exposition()
+    assert b"keys/" not in metrics.exposition()
 
 
 def test_the_leader_is_told_from_the_followers() -> None:

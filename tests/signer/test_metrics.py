@@ -63,6 +63,15 @@ def test_audit_lag_is_asked_for_when_metrics_are_read() -> None:
     assert _value(metrics, "audit_lag_seconds") == 0.25
 
 
+def test_it_is_ready_while_there_is_no_reason_why_not() -> None:
+    metrics, reasons = Metrics(), ["it is starting"]
+    assert _value(metrics, "ready") == 0
+    metrics.observe_readiness(lambda: reasons)
+    assert _value(metrics, "ready") == 0
+    reasons.clear()
+    assert _value(metrics, "ready") == 1
+
+
 def test_what_left_the_catalogue_leaves_the_metrics() -> None:
     metrics = Metrics()
     metrics.catalogue_changed({("ByokKey", "ready"): 1, ("ByokKey", "KeyDeactivated"): 1}, {KEY: 1_800_000_000.0})

@@ -79,6 +79,7 @@ async def test_without_its_certificate_a_signer_lives_is_not_ready_and_serves_on
         assert await answer(flags, "/livez") == (200, "ok\n")
         status, why = await answer(flags, "/readyz")
         assert (status, why.startswith(f"{secret.cert}: cannot be read: ")) == (503, True)
+        assert "\nbyok_signer_ready 0.0\n" in (await answer(flags, "/metrics"))[1]
         assert not (tmp_path / "audit.jsonl").exists()
         pair = AUTHORITY.issue(now=NOW)
         ends = load_pem_x509_certificate(pair.certificate_pem.encode()).not_valid_after_utc.timestamp()
@@ -86,6 +87,7 @@ async def test_without_its_certificate_a_signer_lives_is_not_ready_and_serves_on
         await until(signer.serves)
         assert await is_served(signer.port)
         assert await answer(flags, "/readyz") == (200, "ok\n")
+        assert "\nbyok_signer_ready 1.0\n" in (await answer(flags, "/metrics"))[1]
         (told,) = (line for line in (await answer(flags, "/metrics"))[1].splitlines() if line.startswith(TLS_ENDS))
         assert float(told.removeprefix(TLS_ENDS)) == ends
         assert signer.log.count("waiting to serve") == 1

@@ -40,6 +40,7 @@ def of_signer() -> Exported:
     metrics.signed(_KEY, _RECIPE)
     metrics.repeated()
     metrics.reviewed("TokenReview", "allowed", 0.1)
+    metrics.observe_readiness(list)
     metrics.observe_audit_lag(lambda: 0.0)
     metrics.observe_tls(lambda: 0.0)
     metrics.checkpoint_ended("ok")
@@ -61,6 +62,8 @@ def of_operator() -> Exported:
         last_transition_time=_NOW,
     )
     metrics.key_planned(_KEY, [ready], expires=_NOW, verified=_NOW)
+    denied = ready.model_copy(update={"status": ConditionStatus.FALSE, "reason": "KeyAccessDenied"})
+    metrics.key_planned(_RECIPE, [denied], expires=None, verified=None)
     metrics.reconciled("ByokKey", "written", 0.1)
     metrics.probed("ok", 0.1)
     metrics.status_written("ByokKey")

@@ -49,6 +49,9 @@ VALUES = {
     ("byok_operator_objects", "kind"): _KINDS,
     ("byok_operator_objects", "condition"): _CONDITIONS,
     ("byok_operator_objects", "status"): frozenset(ConditionStatus),
+    ("byok_operator_keys", "ready"): frozenset(ConditionStatus),
+    ("byok_operator_key_not_ready", "ready"): frozenset(ConditionStatus),
+    ("byok_operator_key_not_ready", "reason"): _REASONS,
     ("byok_operator_signer_certificate_expiry_seconds", "certificate"): frozenset({"ca", "serving"}),
     ("byok_operator_reconcile_seconds", "outcome"): frozenset(
         {*Applied, "waiting", "unavailable", "refused", "failed"}
