@@ -1,0 +1,98 @@
+"""SIGKILL for a container's main process, as the kernel's OOM killer sends it.
+
+Not from inside of the container: what is process 1 of its own namespace is spared there (pid_namespaces(7)). So a pod
+that shares the node's process namespace finds the process by its control group, which is named after the container.
+"""
+
+import secrets
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from tests.support.e2e_load import PYTHON
+from tests.support.release import until
+from tests.testenv.kubectl import Kubectl
+from tests.testenv.node.images import Image
+
+_NAME = "killer"
+_WITHIN = 60.0
+_PROGRAM = """
+import os, pathlib, signal, sys
+for folder in pathlib.Path("/proc").glob("[0-9]*"):
+    try:
+        groups, pids = (folder / "cgroup").read_text(), (folder / "status").read_text()
+    except OSError:
+        continue
+    inner = next(line for line in pids.splitlines() if line.startswith("NSpid:")).split()[-1]
+    if sys.argv[1] in groups and inner == "1":
+        os.kill(int(folder.name), signal.SIGKILL)
+        sys.exit()
+sys.exit("no process 1 of container " + sys.argv[1])
+"""
+
+
+def kill(kubectl: Kubectl, image: Image, namespace: str, name: str) -> None:
+    """Kill the main process of a pod's only container, and wait until the kubelet has noticed; `image` has Python."""
+    victim = kubectl.get("pod", name, "--namespace", namespace)
+    (container,) = victim["status"]["containerStatuses"]
+    with _privileged_namespace(kubectl) as own:
+        killer = _killer(image, victim["spec"]["nodeName"], container["containerID"].rpartition("/")[2])
+        killer["metadata"]["namespace"] = own
+        kubectl.apply(killer)
+
+        def has_ended() -> bool:
+            phase = kubectl.get("pod", _NAME, "--namespace", own)["status"]["phase"]
+            assert phase in ("Succeeded", "Failed"), phase
+            return True
+
+        until(has_ended, "SIGKILL is sent", _WITHIN)
+        said = kubectl("logs", _NAME, "--namespace", own)
+        assert kubectl.get("pod", _NAME, "--namespace", own)["status"]["phase"] == "Succeeded", said
+
+    def is_restarted() -> bool:
+        count = restarts(kubectl.get("pod", name, "--namespace", namespace))
+        assert count > container["restartCount"], count
+        return True
+
+    until(is_restarted, "the container is restarted", _WITHIN)
+
+
+def restarts(pod: Mapping[str, Any]) -> int:
+    """Tell how often a pod's only container was restarted."""
+    (container,) = pod["status"]["containerStatuses"]
+    count: int = container["restartCount"]
+    return count
+
+
+@contextmanager
+def _privileged_namespace(kubectl: Kubectl) -> Iterator[str]:
+    name = f"killer-{secrets.token_hex(4)}"
+    labels = {"pod-security.kubernetes.io/enforce": "privileged"}
+    kubectl.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}})
+    try:
+        yield name
+    finally:
+        kubectl("delete", "namespace", name, "--wait=false")
+
+
+def _killer(image: Image, node: str, container_id: str) -> dict[str, Any]:
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": _NAME},
+        "spec": {
+            "automountServiceAccountToken": False,
+            "containers": [
+                {
+                    "name": "killer",
+                    "image": image.reference,
+                    "imagePullPolicy": "IfNotPresent",
+                    "command": [PYTHON, "-c", _PROGRAM, container_id],
+                    "securityContext": {"runAsUser": 0},
+                }
+            ],
+            "hostPID": True,
+            "nodeName": node,
+            "restartPolicy": "Never",
+        },
+    }
