@@ -42,5 +42,5 @@ def served_by_each(load: Load) -> list[str]:
 
 
 def remount(kubectl: Kubectl, namespace: str, pod: str) -> None:
-    """Have the kubelet look after a pod's mounted files at once, as it does when the pod changes, and not in a minute."""
+    """Have the kubelet look after a pod's mounted files at once, as it does when a pod changes, not in a minute."""
     kubectl("annotate", "pod", pod, "--namespace", namespace, f"byok.dev/looked-at={time.time()}", "--overwrite")
