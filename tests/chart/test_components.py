@@ -2,7 +2,6 @@
 
 import copy
 import re
-import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,6 @@ import pytest
 import yaml
 from yarl import URL
 
-from byok_api.crds import KINDS
 from byok_signer.proxies import Proxies, Proxy
 from tests.chart.rendering import CHART, NAMESPACE, RELEASE, Rendering, containers, helm, rendered, values_of
 
@@ -47,15 +45,6 @@ def test_this_is_the_signer() -> None:
 def test_this_is_what_both_services_are_told() -> None:
     both: dict[str, Any] = {service: rendered("defaults").config(service) for service in ("signer", "operator")}
     golden(yaml.safe_dump(both, sort_keys=False), "settings.yaml")
-
-
-def test_the_chart_has_the_projects_version_and_names_its_kinds() -> None:
-    chart = yaml.safe_load((CHART / "Chart.yaml").read_text())
-    project = tomllib.loads((CHART.parents[1] / "pyproject.toml").read_text())["project"]
-    assert chart["version"] == chart["appVersion"] == project["version"]
-    assert chart["annotations"]["artifacthub.io/license"] == project["license"]
-    named = yaml.safe_load(chart["annotations"]["artifacthub.io/crds"])
-    assert {each["kind"]: each["name"] for each in named} == {kind.name: f"{kind.plural}.byok.dev" for kind in KINDS}
 
 
 def test_an_older_kubernetes_is_refused() -> None:
@@ -250,7 +239,20 @@ def notes(case: str) -> str:
         ),
         ("sandbox", ["NOT FOR PRODUCTION", "media: media-job, batch.job"], ["AWS identity", "no pod may call"]),
         ("persistent", ["statefulset/byok-signer", "DELETED with the release"], ["deployment/byok-signer"]),
-        ("owners", ["deployment/byok-signer"], ["do not trust each other"]),
+        (
+            "owners",
+            ["deployment/byok-signer", "owner accepts signing-terms-3", "byokctl key policy"],
+            ["do not trust each other", "cert-manager", "managed key"],
+        ),
+        ("cert-manager", ["kubectl get certificate byok-signer -n byok-system"], ["tls.crt"]),
+        (
+            "existing-secret",
+            ["once Secret our-own-tls has", "byok-signer, byok-signer.byok-system, byok-signer.byok-system.svc,"],
+            ["cert-manager"],
+        ),
+        ("managed-key", ["into managedKey.spec.certificate.pem"], ["Name the installation", "for its owner to apply"]),
+        ("foreign-managed-key", ["for its owner to apply: ByokKey brand-keys/brand"], ["managedKey.spec"]),
+        ("aws", ["key-owner"], ["AWS identity"]),
         ("bare", ["every pod of the cluster may call the signer"], ["helm test"]),
     ],
 )

@@ -1,5 +1,8 @@
 """What the chart renders is taken by the API server: by the kinds' own schemas, and by restricted pod security."""
 
+import json
+import os
+import subprocess
 from collections.abc import Iterator
 from typing import Any
 
@@ -60,12 +63,36 @@ def test_a_pod_that_is_not_restricted_would_be_refused(kubectl: Kubectl) -> None
     assert 'violates PodSecurity "restricted' in tried(kubectl, pod).err
 
 
-async def test_the_controllers_make_the_pods_there(kubectl: Kubectl) -> None:
-    install(kubectl, {"sandbox": {"enabled": True}})
+@pytest.fixture
+def notes(kubectl: Kubectl) -> Iterator[str]:
+    """What helm says once the chart is installed with its sandbox."""
+    yield install(kubectl, {"sandbox": {"enabled": True}})
+    uninstall(kubectl)
 
+
+@pytest.mark.usefixtures("notes")
+async def test_the_controllers_make_the_pods_there(kubectl: Kubectl) -> None:
     def pods() -> list[str]:
         found = kubectl.get("pod", "-n", NAMESPACE)["items"]
         return sorted(each["metadata"]["labels"]["app.kubernetes.io/component"] for each in found)
 
     await until(lambda: pods() == ["operator", "operator", "sandbox", "signer", "signer"], 30)
-    uninstall(kubectl)
+
+
+def test_the_notes_apply_what_the_sandbox_wrote(kubectl: Kubectl, notes: str) -> None:
+    document = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "tried", "namespace": "media"}}
+    # As byok_sandbox.cluster fills it: some objects in each file, and one file of another kind.
+    text = yaml_of([document, {**document, "metadata": {"name": "tried-too", "namespace": "media"}}])
+    data = {"1-some.yaml": text, "2-more.yaml": text, "trust-anchors.pem": "-----BEGIN CERTIFICATE-----\n"}
+    kubectl("patch", "configmap", "byok-sandbox", "-n", NAMESPACE, "-p", json.dumps({"data": data}))
+    (command,) = (line.strip() for line in notes.splitlines() if "get configmap byok-sandbox" in line)
+    path = {"PATH": f"{kubectl.binary.parent}:{os.environ['PATH']}"}
+    ended = subprocess.run(
+        ["/bin/bash", "-o", "pipefail", "-c", command],
+        check=False,
+        capture_output=True,
+        text=True,
+        env={**os.environ, **path, **kubectl.environ},
+    )
+    assert ended.returncode == 0, ended.stderr
+    kubectl("delete", "configmap", "tried", "tried-too", "-n", "media")

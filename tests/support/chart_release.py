@@ -73,9 +73,9 @@ def helm(kubectl: Kubectl, *arguments: str, values: Mapping[str, Any] | None = N
     return ended.stdout
 
 
-def install(kubectl: Kubectl, values: Mapping[str, Any]) -> None:
-    """Make the release."""
-    helm(kubectl, "install", RELEASE, str(CHART), values=values)
+def install(kubectl: Kubectl, values: Mapping[str, Any]) -> str:
+    """Make the release, and return what helm says to its user."""
+    return helm(kubectl, "install", RELEASE, str(CHART), values=values)
 
 
 def upgrade(kubectl: Kubectl, values: Mapping[str, Any]) -> None:
