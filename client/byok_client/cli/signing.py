@@ -63,6 +63,9 @@ def sign(request: Request) -> Report:
     tasks = plan(request.paths, request.output)
     settings = replace(ClientSettings.from_environment(), timeout=request.timeout)
     batch = _Batch(request, metadata, tasks)
+    if not tasks:
+        where = ", ".join(map(str, request.paths))
+        return Report(_summary([]), [Line(f"nothing to sign: no file of a type that can be signed is in {where}")])
     ended_by = asyncio.run(_sign_all(batch, settings))
     return _report(batch.done, ended_by)
 
@@ -192,18 +195,24 @@ def _progress(total: int) -> AbstractContextManager[Callable[[], None]]:
 
 
 def _report(done: Sequence[_Done], ended_by: Exit | None) -> Report:
-    counts = dict.fromkeys(("signed", "skipped", "failed", "interrupted"), 0)
-    for item in done:
-        counts[item.state] += 1
+    document = _summary(done)
+    counts = document["summary"]
     exits = [exit_of(item.refusal) for item in done if item.refusal is not None]
     summary = ", ".join(f"{count} {state}" for state, count in counts.items() if count)
     # What failed stands last, where it is seen.
     text = [line for item in sorted(done, key=lambda item: item.state == "failed") for line in _lines(item)]
     return Report(
-        {"files": [_document(item) for item in done], "summary": counts},
+        document,
         [*text, Line(summary)] if len(done) > 1 else text,
         ended_by if ended_by and counts["interrupted"] else worst(exits),
     )
+
+
+def _summary(done: Sequence[_Done]) -> dict[str, Any]:
+    counts = dict.fromkeys(("signed", "skipped", "failed", "interrupted"), 0)
+    for item in done:
+        counts[item.state] += 1
+    return {"files": [_document(item) for item in done], "summary": counts}
 
 
 def _document(item: _Done) -> dict[str, Any]:

@@ -13,9 +13,11 @@ import pytest
 
 from byok_api.errors import Reason, Refusal
 from byok_client import Verdict, VerificationResult
+from byok_client.cli.signing_plan import Task, plan
 from byok_client.verification import verify_asset
 from tests.support.command_line import BYOKCTL, Cli, names_below
 from tests.support.fake_signer import FakeSigner
+from tests.support.permissions import closed_folder
 from tests.support.pki import trust_anchor
 
 AI = ("-m", "ai_generated=true")
@@ -159,10 +161,31 @@ def test_an_output_inside_the_folder_that_is_signed_is_refused(cli: Cli, shoot: 
     assert (ended.status, "which is to be signed" in ended.err) == (2, True)
 
 
-def test_a_folder_without_media_is_refused(cli: Cli, tmp_path: Path) -> None:
-    (tmp_path / "empty").mkdir()
-    ended = cli("sign", tmp_path / "empty", "-r", "photo", "--in-place")
-    assert (ended.status, "AssetUnreadable" in ended.err) == (1, True)
+def test_in_a_folder_without_media_there_is_nothing_to_sign_which_is_no_failure(
+    cli: Cli, environment: FakeSigner, tmp_path: Path
+) -> None:
+    folder = tmp_path / "empty"
+    (folder / "lost+found").mkdir(parents=True)
+    (folder / "lost+found" / "a.jpg").touch()
+    (folder / "notes.txt").touch()
+    ended = cli("sign", folder, "-r", "photo", "--in-place")
+    assert (ended.status, ended.out) == (0, f"nothing to sign: no file of a type that can be signed is in {folder}\n")
+    told = cli("sign", folder, "-r", "photo", "--in-place", "-o", "json")
+    assert (told.status, told.document["files"], told.document["summary"]["signed"]) == (0, [], 0)
+    assert environment.calls == []
+
+
+def test_a_folder_that_is_not_there_is_refused(cli: Cli, tmp_path: Path) -> None:
+    ended = cli("sign", tmp_path / "none", "-r", "photo", "--in-place")
+    assert (ended.status, "AssetUnreadable" in ended.out) == (1, True)
+
+
+def test_a_folder_that_cannot_be_read_is_not_an_empty_one() -> None:
+    with closed_folder() as folder:
+        with pytest.raises(Refusal, match=f"{folder}: cannot be read: Permission denied") as caught:
+            plan([folder], None)
+        assert plan([folder / "file"], None) == [Task(folder / "file", None)]
+    assert caught.value.reason is Reason.AssetUnreadable
 
 
 def test_an_existing_output_is_kept_unless_overwritten(cli: Cli, photo: Path) -> None:
