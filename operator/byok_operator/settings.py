@@ -1,7 +1,6 @@
 """The operator's settings: one table; flags, environment and file are read by `byok_service.settings`."""
 
 from enum import StrEnum
-from pathlib import Path
 from typing import Annotated, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
@@ -14,6 +13,7 @@ from byok_service.setting_types import (
     Folder,
     Host,
     HttpAddress,
+    LaterFile,
     LogLevel,
     Namespace,
     Setting,
@@ -32,13 +32,6 @@ class SignerTls(StrEnum):
 
 def _parts(value: object) -> object:
     return tuple(part.strip() for part in value.split(",")) if isinstance(value, str) else value
-
-
-def _to_come(path: Path) -> Path:
-    # Until a mounted Secret has been filled, perhaps by this very operator, its folder is empty.
-    if path.is_dir() or not path.parent.is_dir():
-        refuse("a file, which need not exist yet, in a folder that exists")
-    return path
 
 
 def _certifiable(name: str) -> str:
@@ -63,7 +56,7 @@ class Settings(InstallationSettings):
         Setting("HOST:PORT,...", "The signers; a name stands for all its addresses, as that of a headless Service."),
     ]
     signer_ca_file: Annotated[
-        Annotated[Path, AfterValidator(_to_come)],
+        LaterFile,
         Setting("FILE", "CA certificates in PEM to trust for the signers; waited for, read again when it changes."),
     ]
     signer_token_file: Annotated[

@@ -74,16 +74,35 @@ def refuse(expected: str) -> NoReturn:
     raise PydanticCustomError("setting", "{expected}", {"expected": f"expected {expected}"})
 
 
+def _is_folder(path: Path) -> bool:
+    # pathlib raises where a folder above may not be searched (Path.is_dir, Path.is_file).
+    try:
+        return path.is_dir()
+    except PermissionError:
+        return False
+
+
 def _folder(path: Path) -> Path:
-    if not path.is_dir() or not os.access(path, os.R_OK | os.X_OK):
+    if not _is_folder(path) or not os.access(path, os.R_OK | os.X_OK):
         refuse("a folder that exists and can be read")
     return path
 
 
 def _file(path: Path) -> Path:
-    if not path.is_file() or not os.access(path, os.R_OK):
+    # What cannot be reached is not readable either, and access() does not raise.
+    if not os.access(path, os.R_OK) or not path.is_file():
         refuse("a file that exists and can be read")
     return path
+
+
+def _later_file(path: Path) -> Path:
+    if not _holds_files(path.parent) or _is_folder(path):
+        refuse("a file, which need not exist yet, in a folder that exists and can be searched")
+    return path
+
+
+def _holds_files(folder: Path) -> bool:
+    return _is_folder(folder) and os.access(folder, os.X_OK)
 
 
 def _tcp_address(value: object) -> TcpAddress:
@@ -105,7 +124,7 @@ def _listen_address(value: object) -> TcpAddress | UnixSocket:
         return value
     if isinstance(value, str) and value.startswith("unix:"):
         path = Path(value.removeprefix("unix:"))
-        if not path.is_absolute() or not path.parent.is_dir():
+        if not path.is_absolute() or not _is_folder(path.parent):
             refuse("unix:/PATH in a folder that exists")
         return UnixSocket(path)
     return _tcp_address(value)
@@ -117,8 +136,8 @@ def _audit(value: object) -> Path | Stdout:
     if value == "stdout":
         return Stdout()
     path = Path(value) if isinstance(value, str | Path) else None
-    if path is None or not path.is_absolute() or not path.parent.is_dir() or path.is_dir():
-        refuse("'stdout' or the absolute path of a file in a folder that exists")
+    if path is None or not path.is_absolute() or not _holds_files(path.parent) or _is_folder(path):
+        refuse("'stdout' or the absolute path of a file in a folder that exists and can be searched")
     return path
 
 
@@ -133,7 +152,7 @@ def _object_name(value: object) -> ObjectName:
 
 def _cluster(value: str) -> str:
     path = Path(value)
-    if value != IN_CLUSTER and not (path.is_file() and os.access(path, os.R_OK)):
+    if value != IN_CLUSTER and not (os.access(path, os.R_OK) and path.is_file()):
         refuse(f"{IN_CLUSTER!r} or a kubeconfig file that exists and can be read")
     return value
 
@@ -186,6 +205,8 @@ def _matching(pattern: str | re.Pattern[str], expected: str) -> AfterValidator:
 
 Folder = Annotated[Path, AfterValidator(_folder)]
 File = Annotated[Path, AfterValidator(_file)]
+LaterFile = Annotated[Path, AfterValidator(_later_file)]
+"""A file that may come after the start: a Secret can be mounted before anybody, such as the operator, has filled it."""
 Url = Annotated[str, AfterValidator(_url)]
 Namespace = Annotated[str, _matching(NAMESPACE_PATTERN, "a namespace: a DNS label")]
 Name = Annotated[ObjectName, BeforeValidator(_object_name)]

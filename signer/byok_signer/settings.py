@@ -1,9 +1,8 @@
 """The signer's settings, in one table (byok_service.settings reads it)."""
 
-from pathlib import Path
 from typing import Annotated, Self
 
-from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from byok_service.installation import InstallationSettings
 from byok_service.setting_types import (
@@ -14,6 +13,7 @@ from byok_service.setting_types import (
     Folder,
     Host,
     HttpAddress,
+    LaterFile,
     ListenAddress,
     LogLevel,
     Setting,
@@ -27,16 +27,6 @@ from byok_service.settings import Program
 from byok_signer.proxies import Proxies, Proxy
 
 _MEBIBYTE = 1024 * 1024
-
-
-def _later_file(path: Path) -> Path:
-    if path.is_dir() or not path.parent.is_dir():
-        refuse("a file in a folder that exists")
-    return path
-
-
-_LaterFile = Annotated[Path, AfterValidator(_later_file)]
-"""A file that may come after the start: a Secret can be mounted before anybody has filled it."""
 
 
 def _proxy(value: object) -> Proxy:
@@ -68,12 +58,12 @@ class Settings(InstallationSettings):
         Setting("ADDRESS", "Where gRPC is served: HOST:PORT with TLS, or unix:/PATH in plaintext."),
     ] = TcpAddress("0.0.0.0", 8443)  # noqa: S104 - a pod serves on all its addresses, behind TLS
     tls_cert_file: Annotated[
-        _LaterFile | None,
+        LaterFile | None,
         Setting(
             "FILE", "Certificate chain for --listen in PEM, leaf first; waited for, and read again when it changes."
         ),
     ] = None
-    tls_key_file: Annotated[_LaterFile | None, Setting("FILE", "Private key of --tls-cert-file in PEM.")] = None
+    tls_key_file: Annotated[LaterFile | None, Setting("FILE", "Private key of --tls-cert-file in PEM.")] = None
     http_listen: Annotated[
         HttpAddress,
         Setting("HOST:PORT", "Where /metrics, /livez and /readyz are served, in plaintext."),

@@ -7,6 +7,7 @@ import pytest
 from byok_operator.settings import PROGRAM, Settings, SignerTls
 from byok_service.setting_types import TcpAddress
 from byok_service.settings import SettingsError
+from tests.support.permissions import closed_folder
 
 
 @pytest.fixture
@@ -31,6 +32,14 @@ def test_in_a_cluster_five_settings_are_enough(required: dict[str, str]) -> None
     assert settings.kubernetes == "in-cluster"
     assert settings.presets_namespace == "byok-system"
     assert settings.signers == (TcpAddress("signer.byok-system.svc", 8443),)
+
+
+def test_what_lies_in_a_folder_that_may_not_be_searched_is_named(required: dict[str, str]) -> None:
+    _read(required)
+    flags = ("--signer-ca-file", "--signer-token-file", "--presets", "--consumers", "--managed-key-file")
+    with closed_folder() as folder, pytest.raises(SettingsError) as caught:
+        _read(required | dict.fromkeys(flags, f"{folder}/file"))
+    assert sorted(line.split(":")[0] for line in caught.value.lines) == sorted(flags)
 
 
 def test_signers_can_be_listed(required: dict[str, str]) -> None:

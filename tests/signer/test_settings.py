@@ -13,6 +13,7 @@ from byok_api.references import ObjectName
 from byok_service.setting_types import Stdout, TcpAddress, UnixSocket
 from byok_service.settings import SettingsError
 from byok_signer.settings import PROGRAM, Settings
+from tests.support.permissions import closed_folder
 
 
 @pytest.fixture
@@ -114,8 +115,8 @@ BAD_VALUES = [
     ("listen", "::1:8443", "an IPv6 address in brackets"),
     ("listen", "unix:relative.sock", "unix:/PATH"),
     ("listen", "unix:/nowhere/signer.sock", "in a folder that exists"),
-    ("tls-cert-file", "/nowhere/tls.crt", "a file in a folder that exists"),
-    ("tls-key-file", "/", "a file in a folder that exists"),
+    ("tls-cert-file", "/nowhere/tls.crt", "in a folder that exists and can be searched"),
+    ("tls-key-file", "/", "in a folder that exists and can be searched"),
     ("connection-age-seconds", "0.5", "greater than or equal to 1"),
     ("pod-name", "no/name", "a host name"),
     ("http-listen", "unix:/tmp/x", "HOST:PORT"),
@@ -145,6 +146,14 @@ def test_a_wrong_value_names_its_flag_and_what_is_expected(
     (line,) = _complaints(good | {name: value})
     assert line.startswith(f"--{name}:")
     assert expected in line
+
+
+def test_what_lies_in_a_folder_that_may_not_be_searched_is_named(good: dict[str, str]) -> None:
+    PROGRAM.read(_flags(good), {})
+    names = ("tls-cert-file", "token-jwks-file", "manifests", "audit", "aws-ca-file", "kubernetes", "presets")
+    with closed_folder() as folder:
+        lines = _complaints(good | dict.fromkeys(names, f"{folder}/below/file") | {"tls-key-file": f"{folder}/file"})
+    assert sorted(line.split(":")[0] for line in lines) == sorted(f"--{name}" for name in (*names, "tls-key-file"))
 
 
 @pytest.mark.parametrize("name", ["installation", "audit"])
