@@ -4,6 +4,9 @@ import asyncio
 import logging
 from pathlib import Path
 
+from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509 import load_pem_x509_certificates
+
 from byok_operator.certificate_keeper import CertificateKeeper
 from byok_operator.consumer_keeper import ConsumerKeeper
 from byok_operator.signer_channels import UnusableFileError, read_trusted
@@ -52,7 +55,12 @@ class Trust:
         if not self._consumers.listed:
             return None
         try:
-            return await asyncio.to_thread(read_trusted, self._ca_file)
+            return _certificates_in(await asyncio.to_thread(read_trusted, self._ca_file))
         except UnusableFileError as error:
             problems.append(f"consumers are told of no CA: --signer-ca-file {error}")
             return None
+
+
+def _certificates_in(data: bytes) -> bytes:
+    """Leave out what is not for everybody's eyes: such a file may hold words in any encoding, or a key."""
+    return b"".join(certificate.public_bytes(Encoding.PEM) for certificate in load_pem_x509_certificates(data))

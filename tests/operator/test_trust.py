@@ -13,6 +13,7 @@ from byok_operator.consumer_keeper import ConsumerKeeper
 from byok_operator.consumers import Consumer
 from byok_operator.metrics import Metrics
 from byok_operator.trust import Trust
+from byok_sandbox.ca import TlsAuthority
 from byok_service.kubernetes import KubernetesApi
 from tests.support.fake_api_server import FakeApiServer
 from tests.support.pki import identity
@@ -109,6 +110,33 @@ async def test_consumers_are_told_of_anothers_ca_by_its_file_once_that_is_there(
     await trust.refresh()
     assert keeping.told().decode() == identity().chain_pem
     assert keeping.server.objects[SECRETS][HOME, CA_SECRET].get("data") is None
+
+
+async def test_consumers_follow_anothers_ca_and_keep_the_last_good_one(keeping: Keeping) -> None:
+    trust = Trust(None, keeping.consumers, ca_file=keeping.ca_file)
+    first, second = (TlsAuthority.create(now=BEGIN).trust_anchor_pem for _ in range(2))
+    for content, told in (
+        (first, first),
+        (first + second, first + second),
+        (second, second),
+        ("", second),
+        (first[:-40], second),
+        (first, first),
+    ):
+        keeping.ca_file.write_text(content)
+        await trust.refresh()
+        assert keeping.told().decode() == told
+    keeping.ca_file.unlink()
+    await trust.refresh()
+    assert keeping.told().decode() == first
+
+
+async def test_consumers_are_told_nothing_but_certificates(keeping: Keeping) -> None:
+    authority = TlsAuthority.create(now=BEGIN)
+    pair, anchor = authority.issue(now=BEGIN), authority.trust_anchor_pem
+    keeping.ca_file.write_bytes("Zertifikat von Müller\n".encode("latin-1") + f"{anchor}{pair.key_pem}".encode())
+    await Trust(None, keeping.consumers, ca_file=keeping.ca_file).refresh()
+    assert keeping.told().decode() == anchor
 
 
 async def test_what_goes_wrong_is_logged_once(keeping: Keeping, caplog: pytest.LogCaptureFixture) -> None:
