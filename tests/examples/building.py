@@ -11,7 +11,13 @@ from pathlib import Path
 
 import pytest
 
+from tests.testenv.binaries import cache_folder, say_on_stderr
+from tests.testenv.go_toolchain import find_go
+from tests.testenv.nodejs_toolchain import find_nodejs
+
 EXAMPLES = Path(__file__).parents[2] / "examples"
+_GO = (1, 26, 0)
+"""What go.mod of examples/go asks for."""
 
 
 @dataclass(frozen=True)
@@ -24,19 +30,20 @@ class Built:
 
 
 def build_nodejs(folder: Path) -> Built:
-    """Fetch what byok-sign needs, into a copy of it; skips the test where there is no Node.js."""
-    node, npm = needed("node"), needed("npm")
+    """Fetch what byok-sign needs, into a copy of it; TestenvError if there is no Node.js to be had."""
+    nodejs = find_nodejs(cache_folder(os.environ), os.environ, say_on_stderr)
     home = folder / "byok-sign"
     shutil.copytree(EXAMPLES / "nodejs", home, ignore=shutil.ignore_patterns("node_modules"))
-    _run([npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--omit=dev"], home)
-    return Built((node, str(home / "src" / "byok-sign.mjs")), home)
+    _run([*nodejs.npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--omit=dev"], home)
+    return Built((str(nodejs.node), str(home / "src" / "byok-sign.mjs")), home)
 
 
 def build_go(folder: Path) -> Built:
-    """Build byok-sign as one static file; skips the test where there is no Go."""
+    """Build byok-sign as one static file; TestenvError if there is no Go to be had."""
+    go = find_go(_GO, cache_folder(os.environ), os.environ, say_on_stderr)
     program = folder / "byok-sign"
-    command = [needed("go"), "build", "-buildvcs=false", "-mod=readonly", "-o", str(program), "./cmd/byok-sign"]
-    _run(command, EXAMPLES / "go", {"CGO_ENABLED": "0"})
+    command = [str(go), "build", "-buildvcs=false", "-mod=readonly", "-o", str(program), "./cmd/byok-sign"]
+    _run(command, EXAMPLES / "go", {"CGO_ENABLED": "0", "GOTOOLCHAIN": "local"})
     return Built((str(program),), folder)
 
 

@@ -16,7 +16,7 @@ _LIBRARY = re.compile(r"(/\S+) \(0x")
 
 
 def write_nodejs(folder: Path, archive: Path) -> tuple[str, ...]:
-    """Write an image that waits to be told, and give the command in it; skips the test where there is no Node.js."""
+    """Write an image that waits to be told, and give the command in it."""
     built = build_nodejs(folder)
     node = Path(built.command[0]).resolve()
     files = {"/usr/bin/node": node, **{str(path): path.resolve() for path in _libraries(node)}}
@@ -26,7 +26,7 @@ def write_nodejs(folder: Path, archive: Path) -> tuple[str, ...]:
 
 
 def write_go(folder: Path, archive: Path, visitor: Path) -> tuple[str, ...]:
-    """Write an image that waits to be told, and give the command in it; skips the test where there is no Go."""
+    """Write an image that waits to be told, and give the command in it."""
     (program,) = build_go(folder).command
     write_files(GO, {"/byok-sign": Path(program), "/visitor": visitor}, ("/visitor", "serve", ":8080"), archive)
     return ("/byok-sign",)

