@@ -107,8 +107,8 @@ def test_reasons_and_alerts_that_are_named_exist(name: str) -> None:
     alerts = "".join(path.read_text() for path in (CHART / "files/alerts").glob("*.yaml"))
     ours = {word for word in words if word in Reason.__members__ or f"alert: {word}\n" in alerts}
     said = {*ByokKeyConditionType, *SigningRecipeConditionType, *ConditionReason}
-    # The kinds, then what AWS calls its own.
-    others = {"ByokKey", "SigningRecipe", "NetworkPolicy", "SignClaims"}
+    # Of ours, of Kubernetes, of AWS.
+    others = {"ByokKey", "ContainerCreating", "NetworkPolicy", "SignClaims", "SigningRecipe"}
     aws = {"CreateGrant", "DisableKey", "DryRun", "GetPublicKey", "PutKeyPolicy", "ScheduleKeyDeletion", "WriteOnly"}
     settings = {
         "AccessDenied",
@@ -144,6 +144,14 @@ def test_the_key_policy_that_is_shown_grants_what_byokctl_prints() -> None:
         Grantee(ROLE), SigningAlgorithm.ES256
     )
     assert not {"kms:Sign", "kms:CreateGrant", "kms:*"} & set(administration["Action"])
+
+
+@pytest.mark.parametrize("file", ["key-policy.json", "trust.json", "use.json"])
+def test_policies_that_are_shown_name_whom_and_what_they_allow(file: str) -> None:
+    for each in policies()[file]:
+        assert each["Effect"] == "Allow"
+        assert "*" not in str(each.get("Principal", "")) + str(each["Action"])
+        assert each.get("Resource") != "*" or file == "key-policy.json"
 
 
 def test_terraform_lets_administrators_do_what_the_command_line_does() -> None:
