@@ -26,6 +26,9 @@ _HERE = Path(__file__).parent
 _LIMIT = 300
 _IMAGES = pytest.StashKey[dict[str, Image]]()
 _CLUSTER = pytest.StashKey[Kubectl]()
+_FAILED = pytest.StashKey[int]()
+_MOST_TOLD = 5
+"""Failures that tell what the cluster says; when more fail, it says the same, and takes its time."""
 _FIRST = ("test_install", "test_workloads", "test_clients_in_pods", "test_consumers")
 _LAST = ("test_uninstall", "test_node", "test_node_end")
 """Uninstalled when all others had it; what needs no release comes then, that of nodes which end last of all."""
@@ -62,9 +65,11 @@ def _place(item: pytest.Item) -> int:
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """Have a failure tell what the cluster says, as nobody can ask it afterwards."""
     report = yield
-    kubectl = item.config.stash.get(_CLUSTER, None)
-    if report.failed and kubectl is not None and _HERE in item.path.parents:
-        report.sections.append(("what the cluster says", told(kubectl)))
+    stash = item.config.stash
+    if report.failed and _CLUSTER in stash and _HERE in item.path.parents:
+        stash[_FAILED] = stash.get(_FAILED, 0) + 1
+        if stash[_FAILED] <= _MOST_TOLD:
+            report.sections.append(("what the cluster says", told(stash[_CLUSTER])))
     return report
 
 

@@ -13,6 +13,7 @@ from tests.support.release import (
     LATER,
     MEDIA,
     METADATA,
+    NAMESPACE,
     RECIPE,
     SIGNS,
     STRANGERS,
@@ -49,6 +50,7 @@ def test_a_consumers_namespace_that_appears_later_is_served(release: Release, im
     ended = run_to_its_end(kubectl, client_pod("job", LATER, signing(images["cli"], RECIPE), pictures=PHOTOS))
     assert ended.status == 0, ended.said
     assert configured(kubectl, LATER) == configured(kubectl, MEDIA)
+    assert configured(kubectl, LATER)["address"] == f"byok-signer.{NAMESPACE}.svc:8443"
     assert bound(kubectl, LATER) == [{"kind": "ServiceAccount", "name": ACCOUNT, "namespace": LATER}]
     kubectl("delete", "pod/job", f"configmap/{PHOTOS}", "--namespace", LATER)
 
