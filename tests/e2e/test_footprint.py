@@ -1,6 +1,7 @@
 """What each pod takes of CPU and memory at rest, and while jobs have 200 signatures a second.
 
-The table is printed, and written to the file that BYOK_E2E_REPORT names.
+The table is printed, and written to the file that BYOK_E2E_REPORT names. A rate that this machine does not reach, as it
+also runs the cluster, the emulated KMS and the load, is told and no failure.
 """
 
 import os
@@ -11,23 +12,23 @@ import pytest
 
 from tests.support.e2e_load import Calls, running_load
 from tests.support.e2e_usage import Usage, measured
-from tests.support.release import NAMESPACE, Release
+from tests.support.release import MEDIA, NAMESPACE, Release
 from tests.testenv.node.images import Image
 
 REPORT_VARIABLE = "BYOK_E2E_REPORT"
 RATE, CALLERS = 200, 32
-SECONDS = 20.0
+SECONDS = 10.0
+"""Of each of the two measurements, at least: kubelets look about once in ten seconds."""
 _UNITS = {"Mi": 1, "Gi": 1024}
 
 
 def test_at_rest_and_under_load_each_pod_stays_within_its_limits(
     release: Release, images: Mapping[str, Image], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    rest = measured(release.kubectl, SECONDS)
+    rest = measured(release.kubectl, SECONDS, NAMESPACE)
     with running_load(release.kubectl, images["cli"], rate=RATE, callers=CALLERS) as load:
         mark = load.wait_for_more(RATE)
-        busy = measured(release.kubectl, SECONDS)
-        load.wait_for_more(1)
+        busy = measured(release.kubectl, SECONDS, NAMESPACE, MEDIA)
         calls = load.since(mark)
     text = report(rest, busy, calls)
     with capsys.disabled():
@@ -36,9 +37,9 @@ def test_at_rest_and_under_load_each_pod_stays_within_its_limits(
         Path(path).write_text(text)
     calls.assert_none_failed()
     limits = memory_limits(release)
-    assert rest.keys() == busy.keys() == limits.keys()
-    for name, usage in busy.items():
-        assert usage.working_set < 0.9 * limits[name], (name, usage)
+    assert rest.keys() == limits.keys() <= busy.keys()
+    for name, limit in limits.items():
+        assert busy[name].working_set < 0.9 * limit, (name, busy[name])
 
 
 def rate_of(calls: Calls) -> float:
@@ -48,25 +49,25 @@ def rate_of(calls: Calls) -> float:
 
 def report(rest: Mapping[str, Usage], busy: Mapping[str, Usage], calls: Calls) -> str:
     """Write a table: cores, and MiB of working set and of resident memory."""
-    rows: list[tuple[str, ...]] = [
-        ("POD", "AT REST: CORES", "MIB", "RSS", f"AT {rate_of(calls):.0f}/S: CORES", "MIB", "RSS")
-    ]
-    for name in sorted(rest.keys() | busy.keys()):
-        numbers = [
-            text
-            for usage in (rest.get(name), busy.get(name))
-            for text in (
-                (f"{usage.cores:.3f}", f"{usage.working_set:.0f}", f"{usage.resident:.0f}") if usage else ("-",) * 3
-            )
-        ]
-        rows.append((name.partition("/")[0], *numbers))
+    signed = f"AT {rate_of(calls):.0f}/S:"
+    rows = [("POD", "AT REST: CORES", "MIB", "RSS", f"{signed} CORES", "MIB", "RSS")]
+    rows += [(name.partition("/")[0], *told(rest.get(name)), *told(busy.get(name))) for name in busy]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
-    return "\n".join([*lines, f"asked for {RATE}/s on {os.cpu_count()} cores; {calls}", ""])
+    total = sum(usage.cores for usage in busy.values())
+    machine = f"asked for {RATE}/s; these pods took {total:.2f} of {os.cpu_count()} cores"
+    return "\n".join([*lines, machine, str(calls), ""])
+
+
+def told(usage: Usage | None) -> tuple[str, str, str]:
+    """Give a table's cells."""
+    if usage is None:
+        return "-", "-", "-"
+    return f"{usage.cores:.3f}", f"{usage.working_set:.0f}", f"{usage.resident:.0f}"
 
 
 def memory_limits(release: Release) -> dict[str, float]:
-    """Give the limit of each container that runs, in MiB."""
+    """Give the limit of each container of the release that runs, in MiB."""
     pods = release.kubectl.get("pods", "-n", NAMESPACE, "--field-selector=status.phase=Running")["items"]
     return {
         f"{pod['metadata']['name']}/{container['name']}": mebibytes(container["resources"]["limits"]["memory"])

@@ -1,12 +1,12 @@
 """What the release's pods use of their node, as its kubelet measures it (/stats/summary, the kubelet's Summary API)."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from tests.support.release import NAMESPACE, until
+from tests.support.release import until
 from tests.testenv.kubectl import Kubectl
 
 _MEASURED_WITHIN = 90.0
@@ -37,14 +37,14 @@ Readings = Mapping[str, Reading]
 """By pod and container."""
 
 
-def read(kubectl: Kubectl) -> Readings:
-    """Read what each container of the release's namespace has used, from the kubelet of each node."""
+def read(kubectl: Kubectl, namespaces: Collection[str]) -> Readings:
+    """Read what each container of these namespaces has used, from the kubelet of each node."""
     nodes = [node["metadata"]["name"] for node in kubectl.get("nodes")["items"]]
     found: dict[str, Reading] = {}
     for node in nodes:
         summary = json.loads(kubectl("get", "--raw", f"/api/v1/nodes/{node}/proxy/stats/summary"))
         for pod in summary["pods"]:
-            if pod["podRef"]["namespace"] == NAMESPACE:
+            if pod["podRef"]["namespace"] in namespaces:
                 found |= {f"{pod['podRef']['name']}/{each['name']}": _reading(each) for each in _measured(pod)}
     return found
 
@@ -65,12 +65,12 @@ def _reading(container: Mapping[str, Any]) -> Reading:
     return Reading(moment, cpu["usageCoreNanoSeconds"] / 1e9, memory["workingSetBytes"] / _MEBI, resident)
 
 
-def measured(kubectl: Kubectl, seconds: float) -> dict[str, Usage]:
+def measured(kubectl: Kubectl, seconds: float, *namespaces: str) -> dict[str, Usage]:
     """Measure for at least so many seconds, from a reading of the kubelet's to another one."""
-    before = read(kubectl)
+    before = read(kubectl, namespaces)
 
     def both() -> dict[str, tuple[Reading, Reading]]:
-        after = read(kubectl)
+        after = read(kubectl, namespaces)
         pairs = {name: (before[name], after[name]) for name in before.keys() & after.keys()}
         lengths = {name: later.moment - earlier.moment for name, (earlier, later) in pairs.items()}
         assert lengths, "no container is measured"
