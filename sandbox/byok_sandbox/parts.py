@@ -29,9 +29,13 @@ def administrator(announced: Mapping[str, Any]) -> AwsAccess:
     return AwsAccess(announced["address"], keys["accessKeyId"], keys["secretAccessKey"], REGION)
 
 
-def start_tsa(folder: Path, authority: SigningAuthority, *, listen: tuple[str, int] = ("127.0.0.1", 0)) -> Child:
+def start_tsa(folder: Path, authority: SigningAuthority) -> Child:
+    """Make a time-stamp authority and start it on a free port of the loopback."""
+    return start_stamping(folder, TimeStampAuthority.create(authority, now=datetime.now(UTC)))
+
+
+def start_stamping(folder: Path, tsa: TimeStampAuthority, *, listen: tuple[str, int] = ("127.0.0.1", 0)) -> Child:
     """Start a time-stamp authority, which announces itself on its standard output; port 0 takes a free one."""
-    tsa = TimeStampAuthority.create(authority, now=datetime.now(UTC))
     chain_file, key_file = folder / "tsa" / "chain.pem", folder / "tsa" / "key.pem"
     chain_file.write_text(tsa.chain_pem)
     _write_secret(key_file, tsa.key_pem)

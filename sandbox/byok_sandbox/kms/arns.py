@@ -56,6 +56,11 @@ def parse_key_reference(text: str, account: str, region: str) -> KeyReference:
     raise AwsFaultError("NotFoundException", f"Invalid keyId '{text[:80]}'")
 
 
+def parse_key_arn(text: str) -> KeyReference:
+    """Read the ARN of a key or alias in any account and Region; AwsFaultError InvalidArnException."""
+    return _parse_arn(text, next(iter(text.split(":")[3:4]), ""))
+
+
 def _parse_arn(text: str, region: str) -> KeyReference:
     parts = text.split(":", 5)
     if len(parts) != len(("arn", "partition", "service", "region", "account", "resource")):

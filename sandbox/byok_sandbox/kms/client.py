@@ -41,6 +41,14 @@ class ControlClient:
         """
         return self._call("POST", "access-keys", _document(arn, attributes))
 
+    def put_access_key(self, arn: str, **attributes: object) -> None:
+        """Make credentials known that were issued before: the fields of `control.KnownAccessKeyDocument`."""
+        self._call("PUT", "access-keys", _document(arn, attributes))
+
+    def put_key(self, arn: str, private_key: str) -> None:
+        """Add a signing key that was made before, under its ARN, with the default policy; PEM."""
+        self._call("PUT", "keys", _document(arn, {"private_key": private_key}))
+
     def events(self, since: int = 0) -> list[dict[str, Any]]:
         """List the events after the first `since`, as CloudTrail would."""
         return list(self._call("GET", f"events?since={since}")["events"])

@@ -4,19 +4,23 @@ Everything under `/_sandbox/` wants `Authorization: Bearer <control token>`.
 """
 
 import hmac
+from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
 from aiohttp import web
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from byok_sandbox.kms.faults import AwsFaultError
 from byok_sandbox.kms.front import State
 from byok_sandbox.kms.identities import AccessKey, Identity
 from byok_sandbox.kms.injection import FaultRule
+from byok_sandbox.kms.keys import KeyMaterialError, SoftwareKey
 from byok_sandbox.kms.policies import parse_policy
 
 PREFIX = "/_sandbox"
 
 _ARN_LIMIT = 2048
+_PEM_LIMIT = 16 * 1024
 _COUNT_DIGITS = 12
 
 
@@ -43,20 +47,44 @@ class AccessKeyDocument(_Document):
     """Seconds from now; None for credentials that stay."""
 
 
+class KnownAccessKeyDocument(_Document):
+    """Credentials that were issued before: body of `PUT /_sandbox/access-keys`."""
+
+    arn: str = Field(max_length=_ARN_LIMIT)
+    session_name: str = Field(default="sandbox", alias="sessionName", pattern=r"^[A-Za-z0-9_+=,.@-]{2,64}$")
+    access_key_id: str = Field(alias="accessKeyId", pattern=r"^AKIA[A-Z2-7]{16}$")
+    secret_access_key: str = Field(alias="secretAccessKey", min_length=16, max_length=128, repr=False)
+
+
+class KnownKeyDocument(_Document):
+    """A signing key that was made before: body of `PUT /_sandbox/keys`."""
+
+    arn: str = Field(max_length=_ARN_LIMIT)
+    private_key: str = Field(alias="privateKey", max_length=_PEM_LIMIT, repr=False)
+    """PEM, unencrypted."""
+
+
 DocumentType = TypeVar("DocumentType", bound=BaseModel)
+
+
+Adopt = Callable[[str, SoftwareKey], Awaitable[None]]
+"""Adds a key by its ARN; AwsFaultError."""
 
 
 class Control:
     """The handlers under `/_sandbox/`."""
 
-    def __init__(self, token: str, state: State) -> None:
+    def __init__(self, token: str, state: State, adopt: Adopt) -> None:
         self._token = token
         self._state = state
+        self._adopt = adopt
 
     def add_to(self, router: web.UrlDispatcher) -> None:
         """Register the handlers."""
         router.add_put(f"{PREFIX}/identities", self._put_identity)
         router.add_post(f"{PREFIX}/access-keys", self._issue)
+        router.add_put(f"{PREFIX}/access-keys", self._put_access_key)
+        router.add_put(f"{PREFIX}/keys", self._put_key)
         router.add_get(f"{PREFIX}/events", self._list_events)
         router.add_post(f"{PREFIX}/faults", self._add_fault)
         router.add_get(f"{PREFIX}/faults", self._list_faults)
@@ -77,10 +105,30 @@ class Control:
         try:
             key = self._state.directory.issue(document.arn, session_name=document.session_name, expires_at=expires_at)
         except KeyError as error:
-            raise _bad_request(f"{document.arn} is unknown: PUT it to {PREFIX}/identities first") from error
+            raise _unknown(document.arn) from error
         except ValueError as error:
             raise _bad_request(str(error)) from error
         return web.json_response(credentials_of(key))
+
+    async def _put_access_key(self, request: web.Request) -> web.Response:
+        known = await self._read(request, KnownAccessKeyDocument)
+        try:
+            self._state.directory.put_access_key(
+                known.arn, known.access_key_id, known.secret_access_key, session_name=known.session_name
+            )
+        except KeyError as error:
+            raise _unknown(known.arn) from error
+        except ValueError as error:
+            raise _bad_request(str(error)) from error
+        return web.json_response({"accessKeyId": known.access_key_id})
+
+    async def _put_key(self, request: web.Request) -> web.Response:
+        document = await self._read(request, KnownKeyDocument)
+        try:
+            await self._adopt(document.arn, SoftwareKey.load(document.private_key.encode()))
+        except (KeyMaterialError, AwsFaultError) as error:
+            raise _bad_request(str(error)) from error
+        return web.json_response({"arn": document.arn})
 
     async def _list_events(self, request: web.Request) -> web.Response:
         self._authorize(request)
@@ -144,6 +192,10 @@ def _identity(document: IdentityDocument) -> Identity:
         trust_policy=None if document.trust_policy is None else parse_policy(document.trust_policy),
         max_session_seconds=document.max_session_seconds,
     )
+
+
+def _unknown(arn: str) -> web.HTTPBadRequest:
+    return _bad_request(f"{arn} is unknown: PUT it to {PREFIX}/identities first")
 
 
 def _bad_request(text: str) -> web.HTTPBadRequest:

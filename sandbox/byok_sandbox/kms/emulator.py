@@ -50,7 +50,7 @@ class KmsEmulator:
         """`http://host:port`, once started."""
         state = State(self.directory, self.events, self.faults, clock)
         self._front = Front(state)
-        self._control = Control(self.control_token, state)
+        self._control = Control(self.control_token, state, self._front.adopt)
         self._listen = (host, port)
         self._runner: web.AppRunner | None = None
 

@@ -24,6 +24,7 @@ from byok_sandbox.kms.exchange import Asked, Exchange
 from byok_sandbox.kms.faults import AwsFaultError
 from byok_sandbox.kms.identities import Directory
 from byok_sandbox.kms.injection import Faults, Subject
+from byok_sandbox.kms.keys import SoftwareKey
 from byok_sandbox.kms.sigv4 import Scope, SignedRequest, authenticate, read_scope
 from byok_sandbox.kms.sts import NAMESPACE, StsCall, StsService, read_parameters, xml
 
@@ -70,6 +71,10 @@ class Front:
         """Wait for the loading to end, which cannot be broken off."""
         if self._kms is not None:
             await asyncio.wait([self._kms])
+
+    async def adopt(self, arn: str, material: SoftwareKey) -> None:
+        """Add a key that was made before, as KmsService does."""
+        (await self._loaded()).adopt(arn, material)
 
     async def handle(self, request: web.Request) -> web.Response:
         """Answer one request."""

@@ -126,10 +126,16 @@ class Directory:
         KeyError if the identity was never put, ValueError if there are too many access keys.
         """
         identity = self._identities[arn]
-        access_key_id = _access_key_id("AKIA" if expires_at is None else "ASIA")
+        access_key_id = new_access_key_id("AKIA" if expires_at is None else "ASIA")
         return self._keep(
             Caller(identity, access_key_id, session_name if identity.is_role else None), expires_at=expires_at
         )
+
+    def put_access_key(self, arn: str, access_key_id: str, secret: str, *, session_name: str) -> AccessKey:
+        """Make credentials known that were issued before, and stay; KeyError, ValueError as `issue`."""
+        identity = self._identities[arn]
+        caller = Caller(identity, access_key_id, session_name if identity.is_role else None)
+        return self._keep(caller, expires_at=None, secret=secret)
 
     def open_session(self, caller: Caller, *, expires_at: float) -> AccessKey:
         """Make the credentials of an assumed role; `caller` is who its bearer will be."""
@@ -146,9 +152,9 @@ class Directory:
         """Make an access key unknown, as IAM does with one that is deleted."""
         self._keys.pop(access_key_id, None)
 
-    def _keep(self, caller: Caller, *, expires_at: float | None) -> AccessKey:
+    def _keep(self, caller: Caller, *, expires_at: float | None, secret: str = "") -> AccessKey:
         token = None if expires_at is None else secrets.token_urlsafe(96)
-        key = AccessKey(caller.access_key_id, secrets.token_urlsafe(30), token, expires_at, caller)
+        key = AccessKey(caller.access_key_id, secret or new_secret(), token, expires_at, caller)
         self._keys[key.access_key_id] = key
         if len(self._keys) > _ACCESS_KEY_LIMIT:
             oldest = next((found for found in self._keys.values() if found.expires_at is not None), key)
@@ -160,8 +166,14 @@ class Directory:
 
 def new_session(role: Identity, session_name: str, tags: Mapping[str, str]) -> Caller:
     """Describe the bearer of a session of an assumed role, with a fresh access key id."""
-    return Caller(role, _access_key_id("ASIA"), session_name, tags, chained=True)
+    return Caller(role, new_access_key_id("ASIA"), session_name, tags, chained=True)
 
 
-def _access_key_id(prefix: str) -> str:
+def new_secret() -> str:
+    """Make a secret access key."""
+    return secrets.token_urlsafe(30)
+
+
+def new_access_key_id(prefix: str) -> str:
+    """Make an access key's id: AKIA for credentials that stay, ASIA for a session's."""
     return prefix + "".join(secrets.choice(_BASE32) for _ in range(16))

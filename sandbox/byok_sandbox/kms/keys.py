@@ -11,11 +11,17 @@ from functools import cached_property
 from types import MappingProxyType
 from typing import Literal, Self
 
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
 from cryptography.hazmat.primitives.asymmetric.utils import Prehashed
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    PublicFormat,
+    load_pem_private_key,
+)
 
 MESSAGE_LIMIT = 4096
 """Bytes that Sign and Verify take at most; longer messages are hashed by the caller and sent as DIGEST."""
@@ -100,6 +106,28 @@ class SoftwareKey:
         if spec == _ED25519_SPEC:
             return cls(spec, ed25519.Ed25519PrivateKey.generate())
         raise NotEmulatedError(f"no software key of spec {spec!r}: use one of {', '.join(ALGORITHMS_BY_SPEC)}")
+
+    @classmethod
+    def load(cls, pem: bytes) -> Self:
+        """Read material from an unencrypted private key; NotEmulatedError for one that no signing key of KMS has."""
+        try:
+            key = load_pem_private_key(pem, password=None)
+        except (ValueError, TypeError, UnsupportedAlgorithm) as error:
+            raise NotEmulatedError("expected a private key in PEM, without a password") from error
+        if isinstance(key, ed25519.Ed25519PrivateKey):
+            return cls(_ED25519_SPEC, key)
+        if isinstance(key, rsa.RSAPrivateKey) and f"RSA_{key.key_size}" in _RSA_BITS:
+            return cls(f"RSA_{key.key_size}", key)
+        if isinstance(key, ec.EllipticCurvePrivateKey):
+            for spec, curve in _CURVES.items():
+                if curve.name == key.curve.name:
+                    return cls(spec, key)
+        raise NotEmulatedError(f"no KMS key can have this material: use one of {', '.join(ALGORITHMS_BY_SPEC)}")
+
+    @property
+    def pem(self) -> bytes:
+        """The material, unencrypted."""
+        return self.private_key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
 
     @property
     def algorithms(self) -> tuple[str, ...]:

@@ -3,11 +3,12 @@
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
-from byok_sandbox.kms.arns import parse_key_reference
+from byok_sandbox.kms.arns import parse_key_arn, parse_key_reference
 from byok_sandbox.kms.authorization import authorize, deny_across_accounts
 from byok_sandbox.kms.calls import KmsCall, KmsRequest
 from byok_sandbox.kms.faults import AwsFaultError
 from byok_sandbox.kms.granting import check_tokens, dry_run_fault
+from byok_sandbox.kms.keys import SoftwareKey
 from byok_sandbox.kms.operations import OPERATIONS, RETIRE_GRANT
 from byok_sandbox.kms.store import KeyStore, StoredKey
 
@@ -27,6 +28,10 @@ class KmsService:
             self._check_request,
             self._check_dry_run,
         )
+
+    def adopt(self, arn: str, material: SoftwareKey) -> None:
+        """Add a signing key that was made before, under its ARN; AwsFaultError if that is no key's, or is taken."""
+        self._store.adopt(parse_key_arn(arn), material)
 
     def open(self, request: KmsRequest) -> KmsCall:
         """Begin a call; AwsFaultError UnknownOperationException if KMS has no such operation."""

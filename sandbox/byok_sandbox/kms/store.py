@@ -134,6 +134,18 @@ class KeyStore:
         held = Material(None if new.origin == "EXTERNAL" else material, region)
         return self._keep(StoredKey(key, held, backend.tagger))
 
+    def adopt(self, reference: KeyReference, material: SoftwareKey) -> StoredKey:
+        """Add a signing key that was made before, under the id that it had; AwsFaultError if one has it."""
+        if reference.key_id is None or self.find(reference) is not None:
+            raise AwsFaultError("AlreadyExistsException", f"{reference.arn} is there, or no key's ARN.")
+        new = NewKey(material.spec, "SIGN_VERIFY", None, "", multi_region=False, origin="AWS_KMS", tags=[])
+        stored = self.create(reference.account, reference.region, new, material)
+        keys, key = self._backend(reference.account, reference.region).keys, stored.moto
+        del keys[key.id], self._keys[reference.account, reference.region, str(key.id)]
+        key.id, key.arn = reference.key_id, reference.arn
+        keys[key.id] = key
+        return self._keep(stored)
+
     def replicate(self, primary: StoredKey, region: str, *, policy: str | None, description: str) -> StoredKey:
         """Add a replica with the same id and material in another Region; it has its own policy, aliases and grants."""
         key = copy.copy(primary.moto)

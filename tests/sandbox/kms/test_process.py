@@ -14,6 +14,7 @@ import pytest
 
 from byok_sandbox.kms.__main__ import main
 from byok_sandbox.kms.client import ControlClient, ControlError
+from byok_sandbox.kms.keys import SoftwareKey
 
 COMMAND = [sys.executable, "-m", "byok_sandbox.kms"]
 ROLE = "arn:aws:iam::111122223333:role/signer"
@@ -92,6 +93,59 @@ def test_what_is_no_identity_is_refused_by_name(
 def test_an_unknown_identity_gets_no_credentials(running: Running) -> None:
     with pytest.raises(ControlError, match="PUT it to"):
         running.control.issue("arn:aws:iam::111122223333:role/unknown")
+
+
+ARN = "arn:aws:kms:eu-west-1:444455556666:key/0f5e2a10-0000-4000-8000-00000000000a"
+
+
+def test_a_key_that_was_made_before_signs_under_its_arn_once_its_policy_lets_somebody(running: Running) -> None:
+    material = SoftwareKey.generate("ECC_NIST_P384")
+    running.control.put_key(ARN, material.pem.decode())
+    running.control.put_identity("arn:aws:iam::444455556666:role/owner", actions=["kms:*"])
+    owner = running.control.issue("arn:aws:iam::444455556666:role/owner")
+    client = boto3.client(
+        "kms",
+        region_name="eu-west-1",
+        endpoint_url=running.ready["address"],
+        aws_access_key_id=owner["accessKeyId"],
+        aws_secret_access_key=owner["secretAccessKey"],
+    )
+    answer = client.sign(KeyId=ARN, Message=b"x", MessageType="RAW", SigningAlgorithm="ECDSA_SHA_384")
+    material.verify("ECDSA_SHA_384", b"x", answer["Signature"])
+    assert client.describe_key(KeyId=ARN)["KeyMetadata"]["Arn"] == ARN
+    assert [key["KeyArn"] for key in client.list_keys()["Keys"]] == [ARN]
+    with pytest.raises(ControlError, match="AlreadyExistsException"):
+        running.control.put_key(ARN, material.pem.decode())
+
+
+@pytest.mark.parametrize(
+    ("arn", "pem", "finding"),
+    [
+        (ARN.replace("key/", "alias/"), None, "AlreadyExistsException"),
+        ("arn:aws:kms", None, "InvalidArnException"),
+        (ARN.replace(":kms:", ":s3:"), None, "InvalidArnException"),
+        (ARN, "hush", "expected a private key in PEM"),
+        (ARN, "x" * 20_000, "privateKey: String should have at most"),
+    ],
+)
+def test_what_is_no_key_is_refused_by_name(running: Running, arn: str, pem: str | None, finding: str) -> None:
+    material = SoftwareKey.generate("ECC_NIST_P256").pem.decode() if pem is None else pem
+    with pytest.raises(ControlError, match=finding) as caught:
+        running.control.put_key(arn, material)
+    assert material not in str(caught.value)
+
+
+def test_credentials_that_were_issued_before_are_believed_again(running: Running) -> None:
+    known = {"accessKeyId": "AKIA" + "A" * 16, "secretAccessKey": "s" * 40, "sessionToken": None}
+    with pytest.raises(ControlError, match="PUT it to"):
+        running.control.put_access_key(
+            "arn:aws:iam::111122223333:role/none", access_key_id="AKIA" + "A" * 16, secret_access_key="s" * 40
+        )
+    running.control.put_identity(ROLE, actions=["kms:ListKeys"])
+    running.control.put_access_key(ROLE, access_key_id="AKIA" + "A" * 16, secret_access_key="s" * 40)
+    list_keys(running, known)
+    with pytest.raises(ControlError, match="accessKeyId: String should match"):
+        running.control.put_access_key(ROLE, access_key_id="none", secret_access_key="s" * 40)
 
 
 def test_without_the_control_token_nothing_is_told_or_made(running: Running) -> None:
