@@ -5,6 +5,8 @@ There is no node, so no pod starts: what pods do is the e2e tier's to show.
 
 import base64
 import json
+import re
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -26,7 +28,7 @@ from tests.support.chart_release import (
 )
 from tests.support.eventually import until
 from tests.testenv.binaries import Binaries
-from tests.testenv.kubectl import Kubectl
+from tests.testenv.kubectl import Kubectl, yaml_of
 
 _FILLED = {"tls.crt": base64.b64encode(b"certificate").decode()}
 _CONSUMERS = {"consumerNamespaces": [{"namespace": "media", "serviceAccounts": ["job"]}]}
@@ -165,6 +167,39 @@ def test_keys_and_recipes_outlive_the_release_and_are_there_for_the_next(used: K
     assert objects(used) == _OBJECTS
     install(used, {})
     assert objects(used) == _OBJECTS
+
+
+@pytest.fixture
+def older(tmp_path: Path) -> Path:
+    """The chart as it was a version ago: a ByokKey had one field less, and consumers no policy."""
+    chart = tmp_path / "older"
+    shutil.copytree(CHART, chart)
+    crd = chart / "templates" / "crds" / "byok.dev_byokkeys.yaml"
+    without, found = re.subn(r"^ {14}bareDigests:\n(?: {16}.*\n| {14}- .*\n)+", "", crd.read_text(), flags=re.MULTILINE)
+    assert found == 1
+    crd.write_text(without)
+    (chart / "manifests" / "admission" / "consumers.yaml").unlink()
+    about = chart / "Chart.yaml"
+    about.write_text(re.sub(r"^version: .*$", "version: 0.0.9", about.read_text(), flags=re.MULTILINE))
+    return chart
+
+
+def test_an_upgrade_brings_kinds_and_policies_up_to_date_and_leaves_every_object(kubectl: Kubectl, older: Path) -> None:
+    kubectl("delete", "crd", "byokkeys.byok.dev", "signingrecipes.byok.dev", "--ignore-not-found")
+    helm(kubectl, "install", RELEASE, str(older), values={})
+    key, recipe = key_and_recipe()
+    kubectl.apply(key, recipe)
+    newer = {**key, "spec": {**key["spec"], "bareDigests": "Deny"}}
+    apply = ("apply", "--server-side", "--validate=strict", "-f", "-")
+    assert "field not declared in schema" in kubectl.attempt(*apply, stdin=yaml_of([newer])).err
+    before = kubectl.get("byokkey", "brand", "-n", "brand-keys")["metadata"]["uid"]
+    upgrade(kubectl, {})
+    assert "ValidatingAdmissionPolicy consumer-rolebindings.byok.dev" in stored(kubectl)
+    kubectl.apply(newer)
+    found = kubectl.get("byokkey", "brand", "-n", "brand-keys")
+    assert (found["metadata"]["uid"], found["spec"]["bareDigests"]) == (before, "Deny")
+    assert objects(kubectl) == _OBJECTS
+    kubectl("delete", "byokkey,signingrecipe", "--all", "-A", "--timeout=30s")
 
 
 def test_who_takes_crds_into_their_own_hands_loses_no_key_and_no_recipe(used: Kubectl) -> None:
