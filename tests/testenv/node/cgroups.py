@@ -1,4 +1,7 @@
-"""The control group of a node, in every hierarchy of the machine: everything that the kubelet makes goes below it."""
+"""The control group of a node, in every hierarchy of the machine: everything that the kubelet makes goes below it.
+
+Controllers that had to be enabled for the root's groups stay so, as others may count on them by the time a node ends.
+"""
 
 from collections.abc import Sequence
 from pathlib import Path

@@ -143,12 +143,14 @@ def _given(folder: Path, say: Say) -> Iterator[Chosen]:
     named = os.environ.get(KUBECONFIG_VARIABLE)
     if not named or not Path(named).is_file():
         raise TestenvError(f"{KUBECONFIG_VARIABLE}={named or ''}: expected the path of a kubeconfig")
-    # A copy: kubectl keeps its cache beside it.
-    kubeconfig = folder / "kubeconfig"
+    # A copy, as kubectl keeps its cache beside it, with what it names: paths in it are relative to where it was.
+    binary, kubeconfig = control_plane_binaries(os.environ, say).kubectl, folder / "kubeconfig"
     kubeconfig.touch(mode=0o600)
-    kubeconfig.write_bytes(Path(named).read_bytes())
-    kubectl = Kubectl(control_plane_binaries(os.environ, say).kubectl, kubeconfig)
-    yield Foreign(kubectl, tuple(shlex.split(os.environ.get(LOAD_VARIABLE, ""))))
+    kubeconfig.write_text(Kubectl(binary, Path(named))("config", "view", "--raw", "--flatten"))
+    try:
+        yield Foreign(Kubectl(binary, kubeconfig), tuple(shlex.split(os.environ.get(LOAD_VARIABLE, ""))))
+    finally:
+        kubeconfig.unlink()
 
 
 @contextmanager

@@ -64,8 +64,9 @@ def test_a_kubeconfig_that_is_not_there_is_refused(tmp_path: Path, monkeypatch: 
 @pytest.fixture
 def given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A kubeconfig, and a kubectl."""
-    for name in ("etcd", "kube-apiserver", "kube-controller-manager", "kubectl"):
+    for name in ("etcd", "kube-apiserver", "kube-controller-manager"):
         program(tmp_path / "assets" / name, "exit 0")
+    program(tmp_path / "assets" / "kubectl", 'echo "$@" && cat "$KUBECONFIG"')
     (tmp_path / "mine").write_text("{}")
     monkeypatch.setenv("KUBEBUILDER_ASSETS", str(tmp_path / "assets"))
     monkeypatch.setenv("BYOK_E2E_KUBECONFIG", str(tmp_path / "mine"))
@@ -74,12 +75,14 @@ def given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_the_cluster_of_a_kubeconfig_is_used_by_a_copy_of_it(given: Path) -> None:
     with chosen_cluster(given / "run", lambda _: None) as cluster:
-        assert cluster.kubectl.kubeconfig.read_text() == (given / "mine").read_text()
-        assert cluster.kubectl.kubeconfig.parent == given / "run"
+        copy = cluster.kubectl.kubeconfig
+        assert copy == given / "run" / "kubeconfig"
+        assert copy.read_text() == "config view --raw --flatten\n{}"
         with pytest.raises(TestenvError, match="set BYOK_E2E_LOAD_IMAGE to a command"):
             cluster.load_image(given / "image.tar")
         with pytest.raises(TestenvError, match="only the API server of a node of our own"):
             cluster.stop_api_server()
+    assert not copy.exists()
 
 
 def test_images_get_onto_its_nodes_by_a_command(given: Path, monkeypatch: pytest.MonkeyPatch) -> None:

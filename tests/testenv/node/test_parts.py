@@ -16,7 +16,7 @@ from tests.testenv.node import configuration, one_program, packages
 from tests.testenv.node.cgroups import hierarchies
 from tests.testenv.node.configuration import NODE_NAME, Layout
 from tests.testenv.node.namespaces import refuse_hidden
-from tests.testenv.node.volumes import STORAGE_CLASS, is_left, volume_for
+from tests.testenv.node.volumes import PROVISIONER, STORAGE_CLASS, left_by, volume_for
 
 PACKAGE = packages.Package("conjurer", "conjure")
 # Stands in for the go command: says its version, and builds an empty program.
@@ -193,9 +193,30 @@ def test_another_claim_gets_none(other: dict[str, Any]) -> None:
     assert volume_for(other, Path("/volumes")) is None
 
 
+VOLUMES = Path("/volumes")
+OURS = {
+    "metadata": {"name": "pvc-1-2", "annotations": {"pv.kubernetes.io/provisioned-by": PROVISIONER}},
+    "spec": {"local": {"path": "/volumes/pvc-1-2"}},
+    "status": {"phase": "Released"},
+}
+
+
+@pytest.mark.parametrize("phase", ["Released", "Failed"])
+def test_a_volume_of_ours_is_removed_once_its_claim_is_gone(phase: str) -> None:
+    assert left_by({**OURS, "status": {"phase": phase}}, VOLUMES) == VOLUMES / "pvc-1-2"
+    assert left_by({**OURS, "status": {"phase": "Bound"}}, VOLUMES) is None
+
+
 @pytest.mark.parametrize(
-    ("storage_class", "phase", "left"),
-    [(STORAGE_CLASS, "Released", True), (STORAGE_CLASS, "Bound", False), ("somebody-elses", "Released", False)],
+    "other",
+    [
+        {"metadata": {"name": "pvc-1-2"}},
+        {"metadata": {"name": "pvc-1-2", "annotations": {"pv.kubernetes.io/provisioned-by": "another"}}},
+        {"spec": {"local": {"path": "/srv/data"}}},
+        {"spec": {"local": {"path": "/volumes/pvc-1-2/../../srv"}}},
+        {"spec": {"hostPath": {"path": "/volumes/pvc-1-2"}}},
+    ],
+    ids=["by-hand", "of-another", "elsewhere", "upwards", "of-the-host"],
 )
-def test_only_a_volume_of_ours_whose_claim_is_gone_is_removed(storage_class: str, phase: str, *, left: bool) -> None:
-    assert is_left({"spec": {"storageClassName": storage_class}, "status": {"phase": phase}}) is left
+def test_no_folder_that_was_not_made_for_a_volume_here_is_ever_removed(other: dict[str, Any]) -> None:
+    assert left_by({**OURS, **other}, VOLUMES) is None

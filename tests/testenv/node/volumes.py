@@ -20,6 +20,7 @@ from tests.testenv.node.configuration import NODE_NAME
 STORAGE_CLASS = "byok-local"
 PROVISIONER = "byok.dev/local-folders"
 _LOOK = 0.3
+_PROVISIONED_BY = "pv.kubernetes.io/provisioned-by"
 _SELECTED_NODE = "volume.kubernetes.io/selected-node"
 _CONFLICT = 409
 _NOT_FOUND = 404
@@ -52,7 +53,7 @@ def volume_for(claim: dict[str, Any], folder: Path) -> dict[str, Any] | None:
     return {
         "apiVersion": "v1",
         "kind": "PersistentVolume",
-        "metadata": {"name": name, "annotations": {"pv.kubernetes.io/provisioned-by": PROVISIONER}},
+        "metadata": {"name": name, "annotations": {_PROVISIONED_BY: PROVISIONER}},
         "spec": {
             "accessModes": spec["accessModes"],
             "capacity": {"storage": spec["resources"]["requests"]["storage"]},
@@ -65,10 +66,17 @@ def volume_for(claim: dict[str, Any], folder: Path) -> dict[str, Any] | None:
     }
 
 
-def is_left(volume: dict[str, Any]) -> bool:
-    """Whether a volume is of ours and its claim is gone."""
-    ours = volume["spec"].get("storageClassName") == STORAGE_CLASS
-    return ours and volume.get("status", {}).get("phase") in ("Released", "Failed")
+def left_by(volume: dict[str, Any], folder: Path) -> Path | None:
+    """Give the folder of a volume that was made here and whose claim is gone; None for every other volume.
+
+    Whoever may make volumes can name any path of this machine in one: only what is of ours and right below `folder`
+    is ever removed.
+    """
+    ours = volume["metadata"].get("annotations", {}).get(_PROVISIONED_BY) == PROVISIONER
+    if not ours or volume.get("status", {}).get("phase") not in ("Released", "Failed"):
+        return None
+    path = folder / str(volume["metadata"]["name"])
+    return path if volume["spec"].get("local", {}).get("path") == str(path) else None
 
 
 def _keep(api: AdminApi, folder: Path, ended: threading.Event) -> None:
@@ -88,9 +96,10 @@ def _look(api: AdminApi, folder: Path) -> None:
             Path(volume["spec"]["local"]["path"]).mkdir(mode=0o700, exist_ok=True)
             _unless(_CONFLICT, api, "POST", "/api/v1/persistentvolumes", volume)
     for volume in _items(api, "persistentvolumes"):
-        if is_left(volume):
+        path = left_by(volume, folder)
+        if path is not None:
             _unless(_NOT_FOUND, api, "DELETE", f"/api/v1/persistentvolumes/{volume['metadata']['name']}")
-            shutil.rmtree(volume["spec"]["local"]["path"], ignore_errors=True)
+            shutil.rmtree(path, ignore_errors=True)
 
 
 def _items(api: AdminApi, kind: str) -> list[dict[str, Any]]:
