@@ -41,8 +41,7 @@ def main() -> None:
     """Run the signer; exit status 2 for settings that cannot be used, by name, and 1 for an audit trail that failed."""
     settings = PROGRAM.read_or_exit(sys.argv[1:], os.environ)
     configure_logging(settings.log_level)
-    # botocore, which gets the signer's own credentials, knows proxies from here alone.
-    os.environ.update(settings.proxies().variables())
+    _tell_botocore(settings)
     try:
         asyncio.run(serve(settings))
     except StoppedError:
@@ -52,6 +51,13 @@ def main() -> None:
     except Refusal as refusal:
         _LOG.error("ended badly", extra={"reason": refusal.reason.name, "found": refusal.message})
         raise SystemExit(1) from None
+
+
+def _tell_botocore(settings: Settings) -> None:
+    """Tell the one part that goes by the environment how to reach STS, which gives the signer's own credentials."""
+    os.environ.update(settings.proxies().variables())
+    if settings.aws_ca_file is not None:
+        os.environ.setdefault("AWS_CA_BUNDLE", str(settings.aws_ca_file))
 
 
 async def serve(settings: Settings) -> None:

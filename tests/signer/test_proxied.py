@@ -67,7 +67,6 @@ async def test_credentials_and_signatures_come_through_the_proxy_and_its_passwor
             "AWS_ROLE_ARN": "arn:aws:iam::111122223333:role/byok-signer",
             "AWS_WEB_IDENTITY_TOKEN_FILE": f"{tmp_path}/token",
             "AWS_DEFAULT_REGION": "eu-central-1",
-            "AWS_CA_BUNDLE": f"{tmp_path}/ca",
         }
         signer = await stack.enter_async_context(serving_process(tmp_path, flags, environ))
         signer.process.terminate()
