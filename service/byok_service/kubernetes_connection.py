@@ -64,7 +64,7 @@ class Connection:
             "cookie_jar": aiohttp.DummyCookieJar(),
             "middlewares": (_refuse_redirects,),
             # For proxies only, if there are any: for each request aiohttp would read ~/.netrc as well.
-            "trust_env": bool(getproxies_environment()),
+            "trust_env": uses_proxies(credentials.source),
         }
         try:
             self._rest = RESTClientObject(configuration)
@@ -127,11 +127,16 @@ class Connection:
         return response
 
 
+def uses_proxies(source: str) -> bool:
+    """Say whether the environment may name a proxy to go through; to the cluster that a pod is in leads none."""
+    return source != IN_CLUSTER and not getproxies_environment().keys().isdisjoint(("http", "https"))
+
+
 class _Credentials:
     """What the loaders of the official client find at `source`, found again every minute and after a 401."""
 
     def __init__(self, source: str) -> None:
-        self._source = source
+        self.source = source
         self.configuration = Configuration()
         self._loader: Any = None  # of no type: the client has no stubs
         self._token: str | None = None
@@ -185,17 +190,17 @@ class _Credentials:
         self._loaded_at = self._tried_at
 
     async def _load(self) -> None:
-        if self._source == IN_CLUSTER:
+        if self.source == IN_CLUSTER:
             load_incluster_config(  # type: ignore[no-untyped-call]  # the client is not annotated
                 client_configuration=self.configuration, try_refresh_token=False
             )
         elif self._loader is not None:
             await self._loader.load_and_set(self.configuration)
         else:
-            if (await asyncio.to_thread(Path(self._source).stat)).st_size > _KUBECONFIG_LIMIT:
+            if (await asyncio.to_thread(Path(self.source).stat)).st_size > _KUBECONFIG_LIMIT:
                 raise ValueError("it is too large")
             self._loader = await load_kube_config(  # type: ignore[no-untyped-call]  # the client is not annotated
-                config_file=self._source, client_configuration=self.configuration, persist_config=False
+                config_file=self.source, client_configuration=self.configuration, persist_config=False
             )
         token = self.configuration.api_key.get("BearerToken")
         if token is not None:
@@ -223,10 +228,10 @@ class _Credentials:
 
     def unusable(self, error: BaseException) -> SourceError:
         """Say that the source cannot be used, without what the loader says: that may quote a whole user with token."""
-        if self._source == IN_CLUSTER:
+        if self.source == IN_CLUSTER:
             what = "this process has no usable ServiceAccount: run it in a pod, or name a kubeconfig"
         else:
-            what = f"{self._source}: no usable kubeconfig; try kubectl --kubeconfig {self._source} get --raw /version"
+            what = f"{self.source}: no usable kubeconfig; try kubectl --kubeconfig {self.source} get --raw /version"
         return SourceError(f"{what} ({_trouble(error)})")
 
 
