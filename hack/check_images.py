@@ -20,6 +20,7 @@ import tempfile
 import time
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
@@ -271,10 +272,7 @@ def check_files(image: Image) -> None:
     installed = {_normal(path.name.partition("-")[0]) for path in packages.glob("*.dist-info")}
     if found := installed & (FORBIDDEN[image.name] | {"pip", "setuptools", "uv"}):
         fail(image, f"holds {', '.join(sorted(found))}")
-    bom = json.loads((image.root / "opt/byok/sbom.cdx.json").read_text())
-    named = {_normal(component["name"]) for component in [bom["metadata"]["component"], *bom["components"]]}
-    if bom["bomFormat"] != "CycloneDX" or named != installed:
-        fail(image, f"the SBOM and what is installed differ: {sorted(named ^ installed)}")
+    check_sbom(image, installed)
     for path in [image.root / "opt/byok", *(image.root / "opt/byok").rglob("*")]:
         status = path.lstat()
         if status.st_uid != 0 or (not path.is_symlink() and status.st_mode & 0o022):
@@ -287,6 +285,27 @@ def check_files(image: Image) -> None:
     if secrets_left:
         fail(image, f"the build left {secrets_left}")
     say(f"{image.name}: {len(installed)} distributions, as in the SBOM; nothing of /opt/byok can be written")
+
+
+def check_sbom(image: Image, installed: AbstractSet[str]) -> None:
+    """Compare the SBOM with the distributions that are installed, and with the base's packages."""
+    bom = json.loads((image.root / "opt/byok/sbom.cdx.json").read_text())
+    named = [bom["metadata"]["component"], *bom["components"]]
+    of_base = [each for each in named if each.get("purl", "").startswith("pkg:deb/")]
+    packages = {each["name"] for each in of_base}
+    beside = {"operating-system", "platform"}
+    distributions = {_normal(each["name"]) for each in named if each["type"] not in beside and each not in of_base}
+    if bom["bomFormat"] != "CycloneDX" or distributions != installed:
+        fail(image, f"the SBOM and what is installed differ: {sorted(distributions ^ installed)}")
+    status = (image.root / "var/lib/dpkg/status").read_text()
+    there = {
+        found[1]
+        for paragraph in status.split("\n\n")
+        if "\nStatus: install ok installed\n" in paragraph and (found := re.match("Package: (.*)", paragraph))
+    }
+    if packages != there:
+        fail(image, f"the SBOM and the base's packages differ: {sorted(packages ^ there)}")
+    say(f"{image.name}: the SBOM names {len(installed)} distributions and {len(packages)} packages of the base")
 
 
 def _normal(name: str) -> str:
