@@ -46,7 +46,9 @@ class _Given:
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
-        raise SettingsError(f"{message}; {self.prog} --help lists all settings")
+        # argparse quotes what stands behind a flag that takes nothing, as in -https-proxy=URL, which it reads as -h.
+        said = re.sub(r"(ignored explicit argument) .*", r"\1", message, flags=re.DOTALL)
+        raise SettingsError(f"{said}; {self.prog} --help lists all settings")
 
 
 _Settings = TypeVar("_Settings", bound=BaseModel)
@@ -127,6 +129,9 @@ class Program(Generic[_Settings]):
     def _read_flags(self, arguments: Sequence[str]) -> dict[str, _Given]:
         values, unknown = self._parser().parse_known_args(arguments)
         if unknown:
+            if re.match("--?[A-Za-z]", unknown[0]) is None:
+                expected = f"expected --SETTING VALUE; {self.name} --help lists all settings"
+                raise SettingsError(f"a value without a setting: {expected}")
             raise SettingsError(self._unknown(unknown[0], [_flag(name) for name in self.model.model_fields]))
         return {name: _Given(value, _flag(name)) for name, value in vars(values).items()}
 
@@ -167,8 +172,10 @@ class Program(Generic[_Settings]):
             names[key]: _Given(value, f"{key} in {given.value}") for key, value in document.items() if value is not None
         }
 
-    def _unknown(self, name: str, known: Sequence[str]) -> str:
-        close = difflib.get_close_matches(name.partition("=")[0], known, n=1)
+    def _unknown(self, given: str, known: Sequence[str]) -> str:
+        """Name what is no setting, up to where its value may begin: that of --https-proxi can hold a password."""
+        name = re.split(r"[^A-Za-z0-9_.-]", given, maxsplit=1)[0]
+        close = difflib.get_close_matches(name, known, n=1)
         hint = f"did you mean {close[0]}?" if close else f"{self.name} --help lists all settings"
         return f"{name[:80]}: no such setting; {hint}"
 
@@ -184,10 +191,15 @@ class Program(Generic[_Settings]):
                 line = f"{_flag(name)} ({self._variable(name)}): required: {setting.meaning}"
             else:
                 is_secret = _setting(self.model.model_fields[name]).is_secret
-                found = "something else" if is_secret else repr(str(given[name].value)[:120])
+                found = "something else" if is_secret else repr(_without_user(str(given[name].value))[:120])
                 line = f"{given[name].origin}: {finding['msg']}, found {found}"
             lines.setdefault(name, line)
         return list(lines.values())
+
+
+def _without_user(text: str) -> str:
+    """Leave out user and password of a URL, which may be given where none belongs."""
+    return re.sub(r"//.*@", "//...@", text, flags=re.DOTALL)
 
 
 def _flag(name: str) -> str:

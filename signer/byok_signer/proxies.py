@@ -115,7 +115,9 @@ class Proxies:
         rules = {entry: _rule(entry) for entry in re.split(r"[,\s]+", no_proxy.lower()) if entry}
         bad = next((entry for entry, rule in rules.items() if rule is None), None)
         if proxy is not None and bad is not None:
-            raise ValueError(f"names, addresses, networks such as 10.0.0.0/8, or *, with commas; not {bad[:80]!r}")
+            # A URL with a password may have been put here instead.
+            found = bad.rpartition("@")[2][:80]
+            raise ValueError(f"names, addresses, networks such as 10.0.0.0/8, or *, with commas; not {found!r}")
         return cls(proxy, tuple(rule for rule in rules.values() if rule is not None))
 
     def of(self, url: URL) -> Proxy | None:

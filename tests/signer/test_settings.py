@@ -218,6 +218,35 @@ def test_a_proxys_password_is_never_repeated(good: dict[str, str]) -> None:
     assert "hush" not in repr(PROGRAM.read(_flags(good), {"HTTPS_PROXY": "http://u:hush@proxy.example"}))
 
 
+MISPLACED = {
+    "--https-proxi=http://u:hush@proxy:3128": "--https-proxi: no such setting; did you mean --https-proxy?",
+    "--https-proxi:http://u:hush@proxy:3128": "--https-proxi: no such setting; did you mean --https-proxy?",
+    "-https-proxy=http://u:hush@proxy:3128": "ignored explicit argument; byok-signer --help lists all settings",
+    "--help=http://u:hush@proxy:3128": "ignored explicit argument; byok-signer --help lists all settings",
+    "http://u:hush@proxy:3128": "a value without a setting: expected --SETTING VALUE; byok-signer --help lists",
+    "hush": "a value without a setting: expected --SETTING VALUE; byok-signer --help lists",
+    "-": "a value without a setting: expected --SETTING VALUE; byok-signer --help lists",
+    "--aws-endpoint=https://u:hush@kms": "--aws-endpoint: expected an https URL with a host, without user, query or",
+    "--listen=http://u:hu@s/h@kms:1": "found 'http://...@kms:1'",
+    "--no-proxy=http://u:hush@kms": "names, addresses, networks such as 10.0.0.0/8, or *, with commas; not",
+}
+
+
+@pytest.mark.parametrize("argument", MISPLACED)
+def test_a_password_in_the_wrong_place_is_never_repeated(argument: str, good: dict[str, str]) -> None:
+    values = {name: value for name, value in good.items() if f"--{name}=" not in argument}
+    with pytest.raises(SettingsError) as raised:
+        PROGRAM.read([*_flags(values), "--https-proxy=http://proxy", argument], {})
+    assert MISPLACED[argument] in raised.value.lines[0]
+    assert "hu" not in raised.value.lines[0]
+
+
+def test_a_password_in_a_key_of_a_file_is_never_repeated(good: dict[str, str], tmp_path: Path) -> None:
+    (tmp_path / "settings.yaml").write_text("https-proxi=http://u:hush@proxy: 1\n")
+    (line,) = _complaints(good | {"config": str(tmp_path / "settings.yaml")})
+    assert line.endswith("https-proxi: no such setting; did you mean https-proxy?")
+
+
 def test_what_no_proxy_says_is_refused_only_where_there_is_a_proxy(good: dict[str, str]) -> None:
     assert PROGRAM.read(_flags(good), {"NO_PROXY": "10.*"}).no_proxy == "10.*"
     (line,) = _complaints(good | {"https-proxy": "http://proxy.example"}, {"NO_PROXY": "10.*"})
