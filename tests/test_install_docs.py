@@ -90,6 +90,14 @@ def test_values_files_that_are_shown_are_valid(name: str) -> None:
         assert [error.message for error in schema.iter_errors(merged(values, VALUES))] == []
 
 
+def test_a_network_that_is_shown_closed_towards_kms_is_closed_towards_the_api_server() -> None:
+    shown = [merged(values, VALUES) for name in PAGES for values in values_in(name)]
+    closed = [values for values in shown if values["networkPolicy"]["kms"]["cidrs"]]
+    assert closed
+    # Else the rule for the API server lets the signer reach any address on 443.
+    assert [values["apiServer"] for values in closed if not values["apiServer"]["cidrs"]] == []
+
+
 @pytest.mark.parametrize("name", PAGES)
 def test_byokctl_has_the_commands_and_options_that_are_shown(name: str) -> None:
     for words in commands(name, "byokctl"):
@@ -108,7 +116,7 @@ def test_reasons_and_alerts_that_are_named_exist(name: str) -> None:
     ours = {word for word in words if word in Reason.__members__ or f"alert: {word}\n" in alerts}
     said = {*ByokKeyConditionType, *SigningRecipeConditionType, *ConditionReason}
     # Of ours, of Kubernetes, of AWS.
-    others = {"ByokKey", "ContainerCreating", "NetworkPolicy", "SignClaims", "SigningRecipe"}
+    others = {"ByokKey", "ContainerCreating", "NetworkPolicy", "SignClaims", "SigningRecipe", "StatefulSet"}
     aws = {"CreateGrant", "DisableKey", "DryRun", "GetPublicKey", "PutKeyPolicy", "ScheduleKeyDeletion", "WriteOnly"}
     settings = {
         "AccessDenied",
