@@ -1,8 +1,8 @@
 """TLS for the gRPC server, with a certificate that is read again when its files change.
 
 A mounted Secret is swapped, and a file written by hand is half-written for a moment. A pair is taken only when both
-files could be read and the key is the certificate's; until then the last good pair stays, and before the first one
-nobody can be served.
+files could be read, the key is the certificate's, and gRPC can serve it to its own clients; until then the last good
+pair stays, and before the first one nobody can be served.
 """
 
 import logging
@@ -12,12 +12,20 @@ from pathlib import Path
 
 import grpc
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
+from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
 
 from byok_service.settings import SettingsError
 
 _LOG = logging.getLogger(__name__)
 _FILE_LIMIT = 256 * 1024
+# What gRPC's clients for Python and C++ take (BoringSSL, ssl/extensions.cc, kVerifySignatureAlgorithms): with P-521 and
+# Ed25519 a server is bound that none of them connects to, with other curves it is not bound at all.
+_CURVES = ("secp256r1", "secp384r1")
+_RSA_BITS = range(2048, 8192 + 1)
 
 _Stamp = tuple[tuple[int, int, int], ...]
 
@@ -143,23 +151,54 @@ def _read_whole(cert_file: Path, key_file: Path) -> tuple[_Stamp, _Pair]:
 
 def _read_pair(cert_file: Path, key_file: Path) -> _Pair:
     certificate, key = _read(cert_file), _read(key_file)
-    try:
-        chain = x509.load_pem_x509_certificates(certificate)
-        public = chain[0].public_key()
-    except ValueError:
-        chain = []
-    # cryptography leaves out a block without its end, as a file has that is still being written.
-    if not chain or len(chain) != certificate.count(b"-----BEGIN "):
-        raise SettingsError(f"--tls-cert-file {cert_file}: expected a certificate chain in PEM, leaf first")
+    leaf = _leaf_of(certificate, cert_file)
     try:
         private = load_pem_private_key(key, password=None)
     except TypeError:
         raise SettingsError(
             f"--tls-key-file {key_file}: encrypted; expected a private key without a password"
         ) from None
-    except ValueError:
+    except (ValueError, UnsupportedAlgorithm):
         raise SettingsError(f"--tls-key-file {key_file}: expected a private key in PEM") from None
     form = (Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-    if private.public_key().public_bytes(*form) != public.public_bytes(*form):
+    if private.public_key().public_bytes(*form) != leaf.public_key().public_bytes(*form):
         raise SettingsError(f"--tls-key-file {key_file}: not the key of the certificate in {cert_file}")
-    return _Pair(certificate, key, chain[0].not_valid_after_utc)
+    return _Pair(certificate, key, leaf.not_valid_after_utc)
+
+
+def _leaf_of(content: bytes, file: Path) -> x509.Certificate:
+    """Read a chain's first certificate, and hold it to what TLS with it needs; SettingsError says what it lacks."""
+    try:
+        chain = x509.load_pem_x509_certificates(content)
+        key, usage = chain[0].public_key(), _usage_of(chain[0])
+    except (ValueError, UnsupportedAlgorithm, x509.InvalidVersion, x509.DuplicateExtension):
+        chain = []
+    # cryptography leaves out a block without its end, as a file has that is still being written.
+    if not chain or len(chain) != content.count(b"-----BEGIN "):
+        raise SettingsError(f"--tls-cert-file {file}: expected a certificate chain in PEM, leaf first")
+    unfit = _unfitness(key)
+    if unfit is not None:
+        expected = f"expected RSA of {_RSA_BITS[0]} to {_RSA_BITS[-1]} bits, P-256 or P-384"
+        raise SettingsError(f"--tls-cert-file {file}: gRPC cannot serve its key, {unfit}; {expected}")
+    if usage is not None and not usage.digital_signature:
+        # RFC 8446, section 4.4.2.2.
+        raise SettingsError(f"--tls-cert-file {file}: its keyUsage lacks digitalSignature, which TLS needs")
+    return chain[0]
+
+
+def _usage_of(certificate: x509.Certificate) -> x509.KeyUsage | None:
+    try:
+        return certificate.extensions.get_extension_for_class(x509.KeyUsage).value
+    except x509.ExtensionNotFound:
+        return None
+
+
+def _unfitness(key: CertificatePublicKeyTypes) -> str | None:
+    """Say what a key is that gRPC cannot serve; None for one that it can."""
+    match key:
+        case EllipticCurvePublicKey():
+            return None if key.curve.name in _CURVES else f"of curve {key.curve.name}"
+        case RSAPublicKey():
+            return None if key.key_size in _RSA_BITS else f"RSA of {key.key_size} bits"
+        case _:
+            return type(key).__name__.removesuffix("PublicKey")

@@ -1,6 +1,7 @@
 """The TLS certificate of a real gRPC server, while its files change."""
 
 import asyncio
+import base64
 import logging
 import threading
 from collections.abc import AsyncIterator
@@ -10,16 +11,20 @@ from pathlib import Path
 
 import grpc
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
+from cryptography.hazmat.primitives.asymmetric.types import CertificateIssuerPrivateKeyTypes
 from cryptography.hazmat.primitives.serialization import (
     BestAvailableEncryption,
     Encoding,
+    NoEncryption,
     PrivateFormat,
     load_pem_private_key,
 )
 
 from byok_api.signer.v1.signer_pb2 import ProbeKeyRequest, ProbeKeyResponse, WatchHealthRequest, WatchHealthResponse
 from byok_api.signer.v1.signer_pb2_grpc import KeyProbeServicer, KeyProbeStub, add_KeyProbeServicer_to_server
-from byok_sandbox.ca import ServerCertificate, TlsAuthority
+from byok_sandbox.ca import Request, ServerCertificate, TlsAuthority, key_usage, name, pem_of
 from byok_service.settings import SettingsError
 from byok_signer.tls import PairFiles, problem_with
 from tests.support.mounted_secret import MountedSecret
@@ -169,6 +174,60 @@ def test_files_that_cannot_be_used_at_start_are_refused_by_name(files: _Files) -
         files.write(ServerCertificate(certificate, key))
         with pytest.raises(SettingsError, match=expected):
             PairFiles(files.cert, files.key)
+
+
+def _pair(key: CertificateIssuerPrivateKeyTypes, usage: x509.KeyUsage) -> ServerCertificate:
+    """A certificate of OLD's for localhost, which anything but its key and what that is for is right with."""
+    extensions = ((x509.SubjectAlternativeName([x509.DNSName("localhost")]), False), (usage, True))
+    request = Request(name("BYOK", "localhost"), key.public_key(), timedelta(days=1), extensions)
+    pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
+    return ServerCertificate(pem_of([OLD.root.issue(request, now=NOW)]), pem)
+
+
+SIGNING, AGREEING = key_usage(digital_signature=True), key_usage(key_agreement=True, key_encipherment=True)
+RSA, P256 = rsa.generate_private_key(65537, 2048), ec.generate_private_key(ec.SECP256R1())
+UNFIT: dict[str, tuple[CertificateIssuerPrivateKeyTypes, x509.KeyUsage, str]] = {
+    "Ed25519": (ed25519.Ed25519PrivateKey.generate(), SIGNING, r"gRPC cannot serve its key, Ed25519; expected RSA of"),
+    "Ed448": (ed448.Ed448PrivateKey.generate(), SIGNING, "its key, Ed448; .* 8192 bits, P-256 or P-384"),
+    "secp256k1": (ec.generate_private_key(ec.SECP256K1()), SIGNING, "its key, of curve secp256k1;"),
+    "P-521": (ec.generate_private_key(ec.SECP521R1()), SIGNING, "its key, of curve secp521r1;"),
+    "short RSA": (rsa.generate_private_key(65537, 1024), SIGNING, "its key, RSA of 1024 bits;"),  # noqa: S505 - refused
+    "RSA that only encrypts": (RSA, AGREEING, "its keyUsage lacks digitalSignature"),
+    "P-256 that only agrees": (P256, AGREEING, "its keyUsage lacks digitalSignature"),
+}
+
+
+@pytest.mark.parametrize("key", [RSA, P256, ec.generate_private_key(ec.SECP384R1())])
+async def test_each_kind_of_key_that_is_taken_is_served(files: _Files, key: CertificateIssuerPrivateKeyTypes) -> None:
+    files.write(_pair(key, SIGNING))
+    async with served(files) as port:
+        assert await _is_served(port, OLD)
+
+
+@pytest.mark.parametrize("case", UNFIT)
+async def test_a_pair_that_no_client_could_be_served_with_is_named_and_not_taken(
+    files: _Files, case: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    key, usage, expected = UNFIT[case]
+    pair = PairFiles(files.cert, files.key)
+    before = pair.not_after()
+    files.write(_pair(key, usage))
+    assert pair.refresh() is None
+    assert pair.not_after() == before
+    assert [record.message for record in caplog.records if record.levelno == logging.ERROR]
+    with pytest.raises(SettingsError, match=expected):
+        PairFiles(files.cert, files.key)
+
+
+# Of X.509's versions 1 to 3, and of no extension twice: both are no ValueErrors of cryptography's.
+@pytest.mark.parametrize(("good", "bad"), [("a003020102", "a003020105"), ("0603551d0e", "0603551d23")])
+def test_a_certificate_that_breaks_x509_is_refused_by_name(files: _Files, good: str, bad: str) -> None:
+    pair = OLD.issue(now=NOW)
+    der = base64.b64decode("".join(pair.certificate_pem.splitlines()[1:-1]))
+    body = base64.encodebytes(der.replace(bytes.fromhex(good), bytes.fromhex(bad))).decode()
+    files.write(ServerCertificate(f"-----BEGIN CERTIFICATE-----\n{body}-----END CERTIFICATE-----\n", pair.key_pem))
+    with pytest.raises(SettingsError, match=r"tls\.crt: expected a certificate chain in PEM"):
+        PairFiles(files.cert, files.key)
 
 
 def test_a_missing_file_at_start_is_refused_by_name(files: _Files) -> None:
