@@ -10,6 +10,8 @@ from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any, Final
 
+from cryptography import x509
+
 from byok_operator.certificates import (
     BUNDLE,
     CERTIFICATE,
@@ -18,6 +20,7 @@ from byok_operator.certificates import (
     Observed,
     Pair,
     Publication,
+    is_early,
     kept_in,
     pem_of,
     plan_authority,
@@ -25,7 +28,7 @@ from byok_operator.certificates import (
 )
 from byok_operator.issuing import issue_serving, make_authority, pem_of_key
 from byok_operator.metrics import Metrics
-from byok_service.kubernetes import CONFLICT, NOT_FOUND, ApiError, ApiUnavailable, JsonObject, KubernetesApi
+from byok_service.kubernetes import CONFLICT, NOT_FOUND, ApiError, JsonObject, KubernetesApi, KubernetesError
 from byok_service.kubernetes_resources import SECRETS
 
 _LOG = logging.getLogger(__name__)
@@ -60,19 +63,17 @@ class CertificateKeeper:
     async def refresh(self, known: bytes | None) -> None:
         """Look once, and make what is due; `known` is the bundle that all consumers have, None if they differ."""
         try:
-            await self._keep(known)
+            self.problems = await self._keep(known)
         except _RefusedError as refused:
             self.problems = (str(refused),)
-        except ApiUnavailable as error:
+        except KubernetesError as error:
             self.problems = (f"the signer's certificates could not be looked after: {error}; it is tried again",)
-        else:
-            self.problems = ()
 
-    async def _keep(self, known: bytes | None) -> None:
+    async def _keep(self, known: bytes | None) -> tuple[str, ...]:
         now = self._now()
         of_authority, of_serving = await self._read(CA_SECRET), await self._read(TLS_SECRET)
         serving = kept_in(_data(of_serving))
-        plan = plan_authority(kept_in(_data(of_authority)), serving.certificate, now)
+        plan = plan_authority(kept_in(_data(of_authority)), serving, now)
         authority = plan.current or make_authority(now=now)
         if plan.changed:
             await self._write(of_authority, {**_pair(authority), BUNDLE: pem_of(plan.predecessors)})
@@ -87,11 +88,21 @@ class CertificateKeeper:
             now=now,
             demands=self._demands,
         )
-        not_after = await self._keep_serving(of_serving, observed, authority)
-        self._metrics.signer_certificates(ca=authority.certificate.not_valid_after_utc, serving=not_after)
+        served = await self._keep_serving(of_serving, observed, authority)
+        expires = served.not_valid_after_utc if served else None
+        self._metrics.signer_certificates(ca=authority.certificate.not_valid_after_utc, serving=expires)
+        found = ((CA_SECRET, authority.certificate), (TLS_SECRET, served))
+        return tuple(self._earliness(name, each) for name, each in found if each and is_early(each, now))
 
-    async def _keep_serving(self, secret: JsonObject, observed: Observed, authority: Pair) -> datetime | None:
-        """Write what is due; give when the certificate that is then served expires."""
+    def _earliness(self, name: str, certificate: x509.Certificate) -> str:
+        return (
+            f"the certificate in Secret {self._namespace}/{name} is not valid before"
+            f" {certificate.not_valid_before_utc.isoformat()}, by this machine's clock: set the clock right, or that of"
+            " the one that led before"
+        )
+
+    async def _keep_serving(self, secret: JsonObject, observed: Observed, authority: Pair) -> x509.Certificate | None:
+        """Write what is due; give the certificate that is then served."""
         plan, served, bundle = plan_serving(observed), observed.serving.certificate, pem_of(observed.bundle)
         if plan.issue:
             pair = issue_serving(authority, observed.demands.names, now=observed.now)
@@ -101,7 +112,7 @@ class CertificateKeeper:
         elif plan.changed:
             await self._write(secret, {BUNDLE: bundle}, plan.publication)
         self.bundle = bundle
-        return served.not_valid_after_utc if served else None
+        return served
 
     async def _read(self, name: str) -> JsonObject:
         try:

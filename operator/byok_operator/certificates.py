@@ -27,6 +27,18 @@ _CA_SHARE = 0.8
 _SERVING_SHARE = 2 / 3
 _LAST_SHARE = 5 / 6
 """Parts of a certificate's life: after the first two it is replaced, after the last one without further ado."""
+_SKEW = timedelta(days=1)
+"""By which the clocks of two who lead one after the other may differ, before one makes anew what the other made."""
+
+UNREADABLE = (
+    ValueError,
+    TypeError,
+    UnsupportedAlgorithm,
+    x509.DuplicateExtension,
+    x509.InvalidVersion,
+    x509.UnsupportedGeneralNameType,
+)
+"""What reading a certificate, its key or its extensions may raise (cryptography, X.509 reference)."""
 
 CERTIFICATE, KEY, BUNDLE = "tls.crt", "tls.key", "ca.crt"
 """Names in a Secret's data, as those of type kubernetes.io/tls have them."""
@@ -38,7 +50,7 @@ class Why(StrEnum):
     MISSING = "there is none"
     DAMAGED = "certificate or key cannot be read, or are not of the operator's making"
     MISMATCHED = "the key is missing or is not the certificate's"
-    NOT_VALID = "it has expired, or is not valid yet"
+    NOT_VALID = "it has expired, or will not be valid for more than a day"
     UNTRUSTED = "no CA that is published has issued it"
     OVERDUE = "it is about to expire"
     RENAMED = "it is for other names"
@@ -149,12 +161,19 @@ def fingerprint(certificate: x509.Certificate) -> str:
     return certificate.fingerprint(hashes.SHA256()).hex()
 
 
-def plan_authority(kept: Kept, serving: x509.Certificate | None, now: datetime) -> AuthorityPlan:
-    """Decide about the CA: `kept` is its Secret's content, `serving` the certificate that is in use."""
+def plan_authority(kept: Kept, serving: Kept, now: datetime) -> AuthorityPlan:
+    """Decide about the CA: `kept` is its Secret's content, `serving` that of the certificate which is in use."""
     renew = next((why for why, check in _CA_CHECKS if check(kept, now)), None)
+    if renew is None and _has_lived(_CA_SHARE)(kept, now) and not _urgency(serving, _anchors(kept), now):
+        # Otherwise a CA that nobody knows would issue at once what those who know the old one are to trust.
+        renew = Why.AGED
     current = Pair(kept.certificate, kept.key) if not renew and kept.certificate and kept.key else None
-    old = kept.bundle if current or kept.certificate is None else (kept.certificate, *kept.bundle)
-    needed = [each for each in old if serving is not None and is_issued_by(serving, each)]
+    old = kept.bundle if current else _anchors(kept)
+    needed = [
+        each
+        for each in (*old, *_lost(kept, serving))
+        if serving.certificate and is_issued_by(serving.certificate, each)
+    ]
     if current and now >= current.certificate.not_valid_before_utc + SERVING_VALIDITY:
         old = ()
     predecessors = [
@@ -169,7 +188,7 @@ def plan_authority(kept: Kept, serving: x509.Certificate | None, now: datetime) 
 
 def plan_serving(observed: Observed) -> ServingPlan:
     """Decide about the serving certificate, its bundle, and whether a new CA counts as known from now on."""
-    issue = next((why for why, check in _SERVING_CHECKS if check(observed)), None)
+    issue = _urgency(observed.serving, observed.bundle, observed.now)
     if issue is None and _may_move(observed):
         issue = next((why for why, check in _MOVES if check(observed)), None)
     publication = _publication(observed)
@@ -181,9 +200,40 @@ def is_issued_by(certificate: x509.Certificate, authority: x509.Certificate) -> 
     """Say whether a CA certificate's key has signed a certificate that names it (RFC 5280, section 6.1.3)."""
     try:
         certificate.verify_directly_issued_by(authority)
-    except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm):
+    except (*UNREADABLE, InvalidSignature):
         return False
     return True
+
+
+def is_early(certificate: x509.Certificate, now: datetime) -> bool:
+    """Say whether a certificate is not valid yet, by a clock that may be wrong."""
+    return now < certificate.not_valid_before_utc
+
+
+def _anchors(kept: Kept) -> tuple[x509.Certificate, ...]:
+    return kept.bundle if kept.certificate is None else (kept.certificate, *kept.bundle)
+
+
+def _lost(kept: Kept, serving: Kept) -> tuple[x509.Certificate, ...]:
+    """Give what was published and the CA's Secret knows no more, as it was damaged, or restored from a backup.
+
+    Not what somebody distrusts by emptying that Secret: the CA made then was never published with it, and is newer.
+    """
+    if kept.is_empty:
+        return ()
+    if kept.certificate is None or kept.certificate in serving.bundle:
+        return serving.bundle
+    begin = kept.certificate.not_valid_before_utc
+    return tuple(each for each in serving.bundle if each.not_valid_before_utc > begin)
+
+
+def _urgency(serving: Kept, trusted: Iterable[x509.Certificate], now: datetime) -> Why | None:
+    """Say why things cannot go on: nobody could talk to the signer, or soon nobody will."""
+    why = next((why for why, check in _SERVING_CHECKS if check(serving, now)), None)
+    certificate = serving.certificate
+    if why or certificate is None or any(is_issued_by(certificate, each) for each in trusted):
+        return why
+    return Why.UNTRUSTED
 
 
 def _publication(observed: Observed) -> Publication | None:
@@ -228,7 +278,9 @@ def _is_no_authority(kept: Kept, _now: datetime) -> bool:
 
 def _is_not_valid(kept: Kept, now: datetime) -> bool:
     certificate = kept.certificate
-    return certificate is None or not certificate.not_valid_before_utc <= now < certificate.not_valid_after_utc
+    if certificate is None:
+        return True
+    return not certificate.not_valid_before_utc - _SKEW <= now < certificate.not_valid_after_utc
 
 
 def _has_lived(share: float) -> Callable[[Kept, datetime], bool]:
@@ -239,15 +291,6 @@ def _has_lived(share: float) -> Callable[[Kept, datetime], bool]:
         return now >= begin + (end - begin) * share
 
     return check
-
-
-def _of_serving(check: Callable[[Kept, datetime], bool]) -> Callable[[Observed], bool]:
-    return lambda observed: check(observed.serving, observed.now)
-
-
-def _is_untrusted(observed: Observed) -> bool:
-    certificate = observed.serving.certificate
-    return certificate is None or not any(is_issued_by(certificate, each) for each in observed.bundle)
 
 
 def _is_superseded(observed: Observed) -> bool:
@@ -266,21 +309,18 @@ _CA_CHECKS: Sequence[tuple[Why, Callable[[Kept, datetime], bool]]] = (
     (Why.DAMAGED, _is_no_authority),
     (Why.MISMATCHED, _is_mismatched),
     (Why.NOT_VALID, _is_not_valid),
-    (Why.AGED, _has_lived(_CA_SHARE)),
 )
-_SERVING_CHECKS: Sequence[tuple[Why, Callable[[Observed], bool]]] = (
-    (Why.MISSING, _of_serving(_is_missing)),
-    (Why.DAMAGED, _of_serving(_is_damaged)),
-    (Why.MISMATCHED, _of_serving(_is_mismatched)),
-    (Why.NOT_VALID, _of_serving(_is_not_valid)),
-    (Why.UNTRUSTED, _is_untrusted),
-    (Why.OVERDUE, _of_serving(_has_lived(_LAST_SHARE))),
+_SERVING_CHECKS: Sequence[tuple[Why, Callable[[Kept, datetime], bool]]] = (
+    (Why.MISSING, _is_missing),
+    (Why.DAMAGED, _is_damaged),
+    (Why.MISMATCHED, _is_mismatched),
+    (Why.NOT_VALID, _is_not_valid),
+    (Why.OVERDUE, _has_lived(_LAST_SHARE)),
 )
-"""What cannot go on: nobody could talk to the signer, or soon nobody will."""
 _MOVES: Sequence[tuple[Why, Callable[[Observed], bool]]] = (
     (Why.SUPERSEDED, _is_superseded),
     (Why.RENAMED, _is_renamed),
-    (Why.AGED, _of_serving(_has_lived(_SERVING_SHARE))),
+    (Why.AGED, lambda observed: _has_lived(_SERVING_SHARE)(observed.serving, observed.now)),
 )
 
 
@@ -289,7 +329,7 @@ def _is_authority(certificate: x509.Certificate) -> bool:
     try:
         constraints = certificate.extensions.get_extension_for_class(x509.BasicConstraints).value
         certificate.extensions.get_extension_for_class(x509.SubjectKeyIdentifier)
-    except (x509.ExtensionNotFound, ValueError):
+    except (*UNREADABLE, x509.ExtensionNotFound):
         return False
     return constraints.ca and is_issued_by(certificate, certificate)
 
@@ -297,7 +337,7 @@ def _is_authority(certificate: x509.Certificate) -> bool:
 def _names(certificate: x509.Certificate) -> list[str]:
     try:
         names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    except (x509.ExtensionNotFound, ValueError):
+    except (*UNREADABLE, x509.ExtensionNotFound):
         return []
     return names.get_values_for_type(x509.DNSName)
 
@@ -315,7 +355,7 @@ def _value(data: Mapping[str, object], name: str) -> bytes:
 def _bundle_in(data: Mapping[str, object]) -> tuple[x509.Certificate, ...]:
     try:
         return tuple(x509.load_pem_x509_certificates(_value(data, BUNDLE)))
-    except ValueError:
+    except UNREADABLE:
         return ()
 
 
@@ -323,14 +363,14 @@ def _certificate_in(pem: bytes) -> x509.Certificate | None:
     try:
         certificate = x509.load_pem_x509_certificate(pem)
         return certificate if isinstance(certificate.public_key(), ec.EllipticCurvePublicKey) else None
-    except (ValueError, UnsupportedAlgorithm):
+    except UNREADABLE:
         return None
 
 
 def _key_in(pem: bytes) -> ec.EllipticCurvePrivateKey | None:
     try:
         key = load_pem_private_key(pem, password=None)
-    except (ValueError, TypeError, UnsupportedAlgorithm):
+    except UNREADABLE:
         return None
     return key if isinstance(key, ec.EllipticCurvePrivateKey) else None
 

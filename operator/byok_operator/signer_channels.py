@@ -13,6 +13,7 @@ import grpc
 import grpc.aio
 from cryptography.x509 import load_pem_x509_certificates
 
+from byok_operator.certificates import UNREADABLE, pem_of
 from byok_service.setting_types import TcpAddress
 
 _CA_LIMIT = 1024 * 1024
@@ -82,13 +83,14 @@ class SignerDoor:
 
 
 def read_trusted(path: Path) -> bytes:
-    """Read a file of CA certificates in PEM; UnusableFileError."""
+    """Read a file of CA certificates, and give those alone in PEM, whatever else it holds; UnusableFileError."""
     data = _read(path, _CA_LIMIT)
     try:
+        certificates = load_pem_x509_certificates(data)
         # A file that is half-written yields those before.
-        if len(load_pem_x509_certificates(data)) == data.count(_PEM_BEGIN):
-            return data
-    except ValueError:
+        if len(certificates) == data.count(_PEM_BEGIN):
+            return pem_of(certificates)
+    except UNREADABLE:
         pass
     raise UnusableFileError(f"{path}: holds no CA certificates in PEM, or a damaged one")
 

@@ -175,6 +175,51 @@ async def test_a_ca_whose_key_is_taken_away_is_rotated_gently(keeping: Keeping) 
     assert stored(keeping.server, TLS_SECRET).bundle == (keeping.authority.certificate,)
 
 
+async def test_after_months_away_a_certificate_is_issued_that_clients_trust_and_a_new_ca_follows(
+    keeping: Keeping, tmp_path: Path
+) -> None:
+    keeping.now = BEGIN - days(1826 * 0.8 + 10)
+    for _ in range(2):
+        await keeping.look()
+    before = keeping.keeper.bundle
+    assert before is not None
+    keeping.now = BEGIN
+    await keeping.look()
+    handshake(keeping.serving, before, NAMES[0], tmp_path)
+    await keeping.look()
+    assert len(stored(keeping.server, TLS_SECRET).bundle) == 2
+    handshake(keeping.serving, before, NAMES[0], tmp_path)
+
+
+async def test_a_clock_that_runs_behind_is_told_and_nothing_is_made_anew(keeping: Keeping) -> None:
+    await keeping.look()
+    writes = keeping.writes()
+    keeping.restart()
+    keeping.told = None
+    await keeping.look(-timedelta(hours=23))
+    assert [
+        f"Secret {HOME}/{name} is not valid before" in problem
+        for name, problem in zip((CA_SECRET, TLS_SECRET), keeping.keeper.problems, strict=True)
+    ] == [True, True]
+    assert "set the clock right" in keeping.keeper.problems[0]
+    assert keeping.writes() == writes
+
+
+async def test_a_ca_secret_that_is_restored_from_before_a_rotation_fails_no_call(keeping: Keeping) -> None:
+    for _ in range(2):
+        await keeping.look()
+    backup = keeping.server.objects[SECRETS][HOME, CA_SECRET]
+    keeping.take_away(CA_SECRET, KEY)
+    for after in (LOOK, LOOK, GRACE):
+        await keeping.look(after)
+    served, told = keeping.serving.certificate, keeping.told
+    keeping.server.put(SECRETS, backup)
+    for after in (LOOK, GRACE - LOOK):
+        await keeping.look(after)
+        assert keeping.serving.certificate == served
+        assert set(stored(keeping.server, TLS_SECRET).bundle) == set(x509.load_pem_x509_certificates(told or b""))
+
+
 async def test_a_ca_that_is_emptied_is_trusted_no_more_at_once(keeping: Keeping) -> None:
     await keeping.look()
     before = keeping.authority.certificate

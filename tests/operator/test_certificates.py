@@ -30,7 +30,7 @@ from byok_operator.certificates import (
     plan_serving,
 )
 from byok_operator.issuing import issue_serving, make_authority
-from tests.support.signer_certificates import BEGIN, NAMES, data_of, days
+from tests.support.signer_certificates import BEGIN, NAMES, data_of, days, of_no_version, with_an_extension_twice
 
 GRACE = timedelta(minutes=10)
 OLD, NEW = make_authority(now=BEGIN - CA_VALIDITY * 0.8), make_authority(now=BEGIN)
@@ -65,6 +65,9 @@ def encrypted_key() -> bytes:
     return NEW.key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(b"password"))
 
 
+GOOD = kept(OF_NEW)
+
+
 @pytest.mark.parametrize(
     ("held", "after", "why"),
     [
@@ -73,17 +76,42 @@ def encrypted_key() -> bytes:
         (kept(LEAF_AS_CA), days(0), Why.DAMAGED),
         (Kept(NEW.certificate, None), days(0), Why.MISMATCHED),
         (Kept(NEW.certificate, OLD.key), days(0), Why.MISMATCHED),
-        (kept(NEW), -days(1), Why.NOT_VALID),
+        (kept(NEW), -days(2), Why.NOT_VALID),
+        (kept(NEW), -days(0.9), None),
         (kept(NEW), CA_VALIDITY, Why.NOT_VALID),
-        (kept(NEW), CA_VALIDITY * 0.81, Why.AGED),
         (kept(NEW), CA_VALIDITY * 0.79, None),
         (kept(NEW), days(0), None),
     ],
 )
 def test_a_ca_is_made_when_there_is_none_to_go_on_with(held: Kept, after: timedelta, why: Why | None) -> None:
-    plan = plan_authority(held, None, BEGIN + after)
+    plan = plan_authority(held, GOOD, BEGIN + after)
     assert plan.renew is why
     assert (plan.current is None, plan.changed) == (why is not None, why is not None)
+
+
+def test_a_ca_is_replaced_after_four_fifths_of_its_life() -> None:
+    for share, why in ((0.79, None), (0.81, Why.AGED)):
+        now = BEGIN + CA_VALIDITY * share
+        assert plan_authority(kept(NEW), kept(issue_serving(NEW, NAMES, now=now), NEW), now).renew is why
+
+
+@pytest.mark.parametrize(
+    "serving",
+    [
+        EMPTY,
+        Kept(),
+        Kept(OF_OLD.certificate, None, (OLD.certificate,)),
+        kept(issue_serving(OLD, NAMES, now=BEGIN - SERVING_VALIDITY), OLD),
+        kept(issue_serving(OLD, NAMES, now=BEGIN - SERVING_VALIDITY * 0.84), OLD),
+        kept(OF_NEW, OLD),
+    ],
+    ids=["missing", "damaged", "without key", "expired", "overdue", "untrusted"],
+)
+def test_a_ca_that_has_aged_issues_first_what_cannot_wait_until_another_is_known(serving: Kept) -> None:
+    plan = plan_authority(kept(OLD), serving, BEGIN)
+    assert (plan.renew, plan.predecessors) == (None, ())
+    issued = kept(issue_serving(OLD, NAMES, now=BEGIN), OLD)
+    assert plan_authority(kept(OLD), issued, BEGIN).renew is Why.AGED
 
 
 @pytest.mark.parametrize(
@@ -109,6 +137,7 @@ def test_a_certificate_is_issued_at_once_where_nobody_could_connect(serving: Kep
         (0.82, Why.AGED),
         (0.84, Why.OVERDUE),
         (1.0, Why.NOT_VALID),
+        (-0.01, None),
         (-0.1, Why.NOT_VALID),
     ],
 )
@@ -171,42 +200,73 @@ def test_a_ca_counts_as_published_from_when_secret_and_consumers_have_it(
 
 
 def test_a_ca_that_is_replaced_stays_trusted_for_a_serving_certificates_life() -> None:
-    first = plan_authority(kept(OLD), OF_OLD.certificate, BEGIN)
+    first = plan_authority(kept(OLD), kept(OF_OLD), BEGIN)
     assert (first.renew, first.predecessors) == (Why.AGED, (OLD.certificate,))
     for after in (days(0), days(89)):
-        plan = plan_authority(kept(NEW, OLD), OF_NEW.certificate, BEGIN + after)
+        plan = plan_authority(kept(NEW, OLD), kept(OF_NEW), BEGIN + after)
         assert (plan.predecessors, plan.changed) == ((OLD.certificate,), False)
-    last = plan_authority(kept(NEW, OLD), OF_NEW.certificate, BEGIN + days(91))
+    last = plan_authority(kept(NEW, OLD), kept(OF_NEW), BEGIN + days(91))
     assert (last.renew, last.predecessors, last.changed) == (None, (), True)
 
 
 def test_a_ca_is_trusted_for_as_long_as_its_certificate_is_served_but_not_beyond_its_own_end() -> None:
-    late = plan_authority(kept(NEW, OLD), OF_OLD.certificate, BEGIN + days(91))
+    late = plan_authority(kept(NEW, OLD), kept(OF_OLD), BEGIN + days(91))
     assert late.predecessors == (OLD.certificate,)
-    ended = plan_authority(kept(NEW, OLD), OF_OLD.certificate, OLD.certificate.not_valid_after_utc)
+    ended = plan_authority(kept(NEW, OLD), kept(OF_OLD), OLD.certificate.not_valid_after_utc)
     assert ended.predecessors == ()
 
 
 def test_a_key_that_is_taken_away_rotates_and_a_secret_that_is_emptied_distrusts() -> None:
-    rotated = plan_authority(Kept(NEW.certificate, None, (OLD.certificate,)), OF_NEW.certificate, BEGIN)
+    rotated = plan_authority(Kept(NEW.certificate, None, (OLD.certificate,)), kept(OF_NEW), BEGIN)
     assert (rotated.renew, rotated.predecessors) == (Why.MISMATCHED, (NEW.certificate, OLD.certificate))
-    emptied = plan_authority(EMPTY, OF_NEW.certificate, BEGIN)
+    emptied = plan_authority(EMPTY, kept(OF_NEW), BEGIN)
     assert (emptied.renew, emptied.predecessors) == (Why.MISSING, ())
     assert plan_serving(observed(kept(OF_NEW), OLD)).issue is Why.UNTRUSTED
 
 
+@pytest.mark.parametrize(
+    ("held", "published_as", "found"),
+    [
+        (kept(NEW), kept(OF_OLD, NEW, OLD), (OLD,)),
+        (Kept(None, NEW.key), kept(OF_OLD, OLD), (OLD,)),
+        (kept(OLD), kept(OF_NEW, NEW, OLD), (NEW,)),
+        (kept(OLD), kept(OF_NEW, NEW), (NEW,)),
+        (kept(NEW), kept(OF_OLD, OLD), ()),
+        (EMPTY, kept(OF_OLD, NEW, OLD), ()),
+        (kept(NEW), kept(OF_NEW, NEW, OLD), ()),
+        (kept(NEW), Kept(LEAF_AS_CA.certificate, None, (NEW.certificate, LEAF_AS_CA.certificate)), ()),
+    ],
+    ids=[
+        "its bundle was damaged",
+        "its certificate was damaged",
+        "it was restored from before",
+        "it was restored from long before",
+        "it was emptied a look ago",
+        "it was emptied",
+        "nothing was lost that is served",
+        "what is published is no CA",
+    ],
+)
+def test_whose_certificate_is_served_stays_trusted_though_the_cas_secret_has_lost_it(
+    held: Kept, published_as: Kept, found: tuple[Pair, ...]
+) -> None:
+    plan = plan_authority(held, published_as, BEGIN)
+    assert plan.predecessors[: len(found)] == tuple(each.certificate for each in found)
+    assert len(plan.predecessors) == len(found) + (plan.renew is Why.AGED)
+
+
 def test_what_is_no_ca_is_never_trusted_and_of_many_that_are_only_some() -> None:
-    assert plan_authority(kept(NEW, LEAF_AS_CA), None, BEGIN).predecessors == ()
-    assert plan_authority(kept(LEAF_AS_CA), None, BEGIN).predecessors == ()
+    assert plan_authority(kept(NEW, LEAF_AS_CA), EMPTY, BEGIN).predecessors == ()
+    assert plan_authority(kept(LEAF_AS_CA), EMPTY, BEGIN).predecessors == ()
     many = [make_authority(now=BEGIN) for _ in range(PREDECESSORS_LIMIT)]
     held = kept(NEW, *many, OLD)
-    plan = plan_authority(held, OF_OLD.certificate, BEGIN)
+    plan = plan_authority(held, kept(OF_OLD), BEGIN)
     # That whose certificate is served is kept before all others.
     assert plan.predecessors == (OLD.certificate, *(each.certificate for each in many[:-1]))
 
 
 def test_what_was_decided_once_is_not_decided_again() -> None:
-    authority = plan_authority(kept(NEW, OLD), OF_NEW.certificate, BEGIN)
+    authority = plan_authority(kept(NEW, OLD), kept(OF_NEW), BEGIN)
     serving = plan_serving(observed(kept(OF_NEW, NEW, OLD), NEW, OLD, publication=published(NEW, days(1))))
     assert not authority.changed
     assert not serving.changed
@@ -232,13 +292,23 @@ def test_a_publication_is_read_as_it_was_written() -> None:
         ({KEY: base64.b64encode(b"no PEM").decode()}, "key"),
         ({KEY: base64.b64encode(encrypted_key()).decode()}, "key"),
         ({KEY: ""}, "key"),
+        ({CERTIFICATE: base64.b64encode(of_no_version(pem_of([NEW.certificate]))).decode()}, "certificate"),
         ({BUNDLE: base64.b64encode(b"-----BEGIN CERTIFICATE-----").decode()}, "bundle"),
+        ({BUNDLE: base64.b64encode(of_no_version(pem_of([NEW.certificate]))).decode()}, "bundle"),
     ],
 )
 def test_what_cannot_be_read_is_left_out_and_never_raises(change: dict[str, str], missing: str) -> None:
     read = kept_in({**data_of(NEW, OLD.certificate), **change})
     assert [name for name in ("certificate", "key", "bundle") if not getattr(read, name)] == [missing]
     assert not read.is_empty
+
+
+def test_a_certificate_with_an_extension_twice_is_no_ca_and_for_no_names() -> None:
+    (authority,), (leaf,) = (
+        x509.load_pem_x509_certificates(with_an_extension_twice(pem_of([pair.certificate]))) for pair in (NEW, OF_NEW)
+    )
+    assert plan_authority(Kept(authority, NEW.key, (authority,)), Kept(leaf), BEGIN).predecessors == ()
+    assert plan_serving(observed(Kept(leaf, OF_NEW.key), NEW)).issue is Why.UNTRUSTED
 
 
 def test_what_was_written_is_read_again() -> None:

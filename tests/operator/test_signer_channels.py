@@ -9,6 +9,7 @@ from byok_operator.signer_channels import Endpoint, SignerDoor, UnusableFileErro
 from byok_sandbox.ca import TlsAuthority
 from byok_service.setting_types import TcpAddress
 from tests.support.pki import NOW
+from tests.support.signer_certificates import of_no_version
 
 
 def door(folder: Path, *hosts: str, server_name: str | None = None) -> SignerDoor:
@@ -83,11 +84,14 @@ def test_a_token_file_that_cannot_be_used_is_named(tmp_path: Path, content: byte
         reading.token()
 
 
-def test_ca_certificates_are_read_whole(tmp_path: Path) -> None:
+def test_ca_certificates_are_read_whole_and_nothing_else(tmp_path: Path) -> None:
     reading, pem = door(tmp_path), TlsAuthority.create(now=NOW).trust_anchor_pem
     reading.ca_file.write_text(pem)
     assert reading.trusted() == pem.encode()
-    for damaged in ("", "garbage", pem + pem[:-30], "x" * 2_000_000):
+    reading.ca_file.write_bytes("Zertifikat von Müller\n".encode("latin-1") + pem.encode())
+    assert reading.trusted() == pem.encode()
+    no_version = of_no_version(pem.encode()).decode()
+    for damaged in ("", "garbage", pem + pem[:-30], no_version, pem + no_version, "x" * 2_000_000):
         reading.ca_file.write_text(damaged)
         with pytest.raises(UnusableFileError, match=str(reading.ca_file)):
             reading.trusted()

@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from byok_operator.certificate_keeper import CA_SECRET, TLS_SECRET
 from byok_operator.certificates import BUNDLE, CERTIFICATE, KEY, Kept, Pair, kept_in, pem_of
@@ -42,6 +43,23 @@ def stored(server: FakeApiServer, name: str) -> Kept:
 
 def days(count: float) -> timedelta:
     return timedelta(days=count)
+
+
+def of_no_version(pem: bytes) -> bytes:
+    """Make of a certificate one whose version number does not exist."""
+    return _changed(pem, b"\xa0\x03\x02\x01\x02", b"\xa0\x03\x02\x01\x07")
+
+
+def with_an_extension_twice(pem: bytes) -> bytes:
+    """Have a certificate name its subject's key twice, and its issuer's never."""
+    return _changed(pem, b"\x06\x03\x55\x1d\x23", b"\x06\x03\x55\x1d\x0e")
+
+
+def _changed(pem: bytes, part: bytes, other: bytes) -> bytes:
+    der = x509.load_pem_x509_certificate(pem).public_bytes(Encoding.DER)
+    assert der.count(part) == 1
+    text = base64.encodebytes(der.replace(part, other)).decode()
+    return f"-----BEGIN CERTIFICATE-----\n{text}-----END CERTIFICATE-----\n".encode()
 
 
 def handshake(serving: Pair, trusted: bytes, server_name: str, folder: Path) -> None:
