@@ -154,7 +154,8 @@ class Settings(InstallationSettings):
         Setting("URL,...", "Endpoints that a ByokKey may name in spec.aws.endpoint."),
     ] = ()
     aws_ca_file: Annotated[
-        File | None, Setting("FILE", "CA certificates in PEM to trust for KMS and STS; unset: the system's.")
+        File | None,
+        Setting("FILE", "CA certificates in PEM to trust for KMS, STS and an https proxy; unset: the system's."),
     ] = None
     aws_use_fips: Annotated[bool, Setting("true|false", "Use AWS's FIPS endpoints.")] = False
     aws_use_dualstack: Annotated[bool, Setting("true|false", "Use AWS's dual-stack endpoints (IPv4 and IPv6).")] = False
