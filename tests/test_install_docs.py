@@ -185,6 +185,22 @@ def test_the_table_of_key_specs_has_each_algorithm(algorithm: SigningAlgorithm) 
     assert f"| `{spec}` | `{algorithm}` | `{algorithm.facts.kms}` | `{message}` |" in page("aws")
 
 
+def anchors(text: str) -> set[str]:
+    """Name the headings as GitHub does."""
+    headings = re.findall(r"^#+ (.+)$", re.sub(r"^```.*?^```", "", text, flags=re.DOTALL | re.MULTILINE), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("name", [*PAGES, "platform", "key-owners", "auditors"])
+def test_links_lead_to_headings_that_are_there(name: str) -> None:
+    links = re.findall(r"\]\(([\w./-]*)#([\w-]+)\)", page(name))
+    folder = REPOSITORY / "docs"
+    missing = [
+        (file, anchor) for file, anchor in links if anchor not in anchors((folder / (file or f"{name}.md")).read_text())
+    ]
+    assert missing == []
+
+
 def test_the_platform_teams_page_leads_to_each_of_these() -> None:
     text = page("platform")
     assert [name for name in PAGES if f"({name}.md)" not in text] == []
