@@ -126,6 +126,22 @@ def test_only_its_own_may_be_deleted_and_only_where_no_consumer_is(
     assert admin.delete(document()).taken
 
 
+def test_where_no_consumer_is_only_its_own_role_binding_may_be_emptied(admin: Requests, almighty: Requests) -> None:
+    refused = NOT_LISTED.format("RoleBinding")
+    mine = binding(account("job", ELSEWHERE), namespace=ELSEWHERE)
+    assert admin.create(mine).taken
+    assert refused in told(almighty.patch(mine, {"metadata": {"annotations": {"a": "b"}}}))
+    assert refused in told(almighty.patch(mine, {"subjects": [account("other-job", ELSEWHERE)]}))
+    assert told(almighty.patch(mine, {"subjects": []})) == ""
+    assert admin.patch(mine, {"metadata": {"labels": None}, "subjects": mine["subjects"]}).taken
+    assert refused in told(almighty.patch(mine, {"subjects": []}))
+    assert admin.delete(mine).taken
+    foreign = binding(account("job", ELSEWHERE), namespace=ELSEWHERE, role="view")
+    assert admin.create(foreign).taken
+    assert ROLE in told(almighty.patch(foreign, {"subjects": []}))
+    assert admin.delete(foreign).taken
+
+
 def test_nobody_else_is_held_to_that(admin: Requests) -> None:
     assert told(admin.create(config_map(name="other"), dry_run=True)) == ""
     assert told(admin.create(binding(role="view"), dry_run=True)) == ""
