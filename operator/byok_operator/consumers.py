@@ -30,6 +30,7 @@ LABELS: Final[Mapping[str, str]] = {"app.kubernetes.io/managed-by": FIELD_MANAGE
 NAMESPACES_LIMIT = 1000
 ACCOUNTS_LIMIT = 100
 """ServiceAccounts of one namespace."""
+_ROLE_REF: Final = {"apiGroup": ROLE_BINDINGS.group, "kind": "ClusterRole", "name": ROLE}
 _NAMESPACE = re.compile(NAMESPACE_PATTERN)
 _ACCOUNT = re.compile(NAME_PATTERN)
 _QUOTE_LIMIT = 80
@@ -68,12 +69,11 @@ def config_map(namespace: str, owner: JsonObject, *, address: str, bundle: bytes
 
 def role_binding(consumer: Consumer, owner: JsonObject) -> JsonObject:
     """Make the RoleBinding."""
-    group = ROLE_BINDINGS.group
     return {
         "apiVersion": ROLE_BINDINGS.api_version,
         "kind": "RoleBinding",
         "metadata": _metadata(consumer.namespace, owner),
-        "roleRef": {"apiGroup": group, "kind": "ClusterRole", "name": ROLE},
+        "roleRef": dict(_ROLE_REF),
         "subjects": [
             {"kind": "ServiceAccount", "name": account, "namespace": consumer.namespace}
             for account in consumer.accounts
@@ -81,12 +81,27 @@ def role_binding(consumer: Consumer, owner: JsonObject) -> JsonObject:
     }
 
 
+def emptied(binding: JsonObject) -> JsonObject:
+    """Make a RoleBinding of one that is stored, and as long as nobody changes it, by which nobody may sign."""
+    metadata = {name: binding["metadata"][name] for name in ("name", "namespace", "labels", "uid", "resourceVersion")}
+    return {**binding, "metadata": metadata, "subjects": []}
+
+
 def is_ours(stored: JsonObject) -> bool:
-    """Say whether the operator applied an object: its label and its field manager are there."""
+    """Say whether the operator applied an object: by its label, and by what its namespace's owners cannot forge.
+
+    Whoever may update a RoleBinding may change its owners, finalizers and managedFields, but neither its labels nor its
+    roleRef without the right to bind the role (Kubernetes, pkg/registry/rbac, IsOnlyMutatingGCFields). Of a ConfigMap
+    they may change anything, which lets nobody in.
+    """
     metadata = stored.get("metadata", {})
-    managers = [each.get("manager") for each in metadata.get("managedFields", ()) if each.get("operation") == "Apply"]
     labels = metadata.get("labels") or {}
-    return LABELS.items() <= labels.items() and FIELD_MANAGER in managers
+    if not LABELS.items() <= labels.items():
+        return False
+    if "roleRef" in stored:
+        return bool(stored["roleRef"] == _ROLE_REF)
+    managers = [each.get("manager") for each in metadata.get("managedFields", ()) if each.get("operation") == "Apply"]
+    return FIELD_MANAGER in managers
 
 
 KINDS: Final[tuple[Resource, ...]] = (ROLE_BINDINGS, CONFIG_MAPS)

@@ -69,7 +69,12 @@ class Operator:
         self._presets = Presets(
             api, settings.namespace, folder=settings.presets, managed_key_file=settings.managed_key_file
         )
-        self._trust = Trust(self._certificates(), self._consumers(consumers), ca_file=settings.signer_ca_file)
+        self._trust = Trust(
+            self._certificates(),
+            self._consumers(consumers),
+            ca_file=settings.signer_ca_file,
+            seconds=means.seconds,
+        )
 
     def keys_changed(self, names: Iterable[ObjectName]) -> None:
         """Have keys looked at, of which a signer says something new."""

@@ -1,5 +1,6 @@
 """The operator keeps certificates and consumers on a real API server, with no more rights than it has in production."""
 
+import time
 from collections.abc import AsyncIterator, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -14,7 +15,7 @@ from byok_operator.metrics import Metrics
 from byok_operator.trust import Trust
 from byok_service.kubernetes import ApiError, JsonObject, KubernetesApi
 from byok_service.kubernetes_resources import CLUSTER_ROLES, CONFIG_MAPS, ROLE_BINDINGS, SECRETS
-from tests.support.cluster_requests import RBAC, Requests, administrator, may, until
+from tests.support.cluster_requests import RBAC, Requests, administrator, grant, may, revoke, until
 from tests.testenv.control_plane import ControlPlane
 from tests.testenv.installed import Installation
 
@@ -79,7 +80,7 @@ async def test_empty_secrets_are_filled_and_consumers_are_told_and_let_in(
     api: KubernetesApi, admin: KubernetesApi, installation: Installation, requests: Requests
 ) -> None:
     keeper, given = certificates(api, installation), consumers(api)
-    await Trust(keeper, given, ca_file=Path("/nowhere")).refresh()
+    await Trust(keeper, given, ca_file=Path("/nowhere"), seconds=time.monotonic).refresh()
     assert (keeper.problems, given.problems) == ((), ())
     secret = kept_in((await admin.get(SECRETS, installation.namespace, TLS_SECRET))["data"])
     told = (await admin.get(CONFIG_MAPS, MEDIA, "byok-signer"))["data"]
@@ -93,14 +94,17 @@ async def test_empty_secrets_are_filled_and_consumers_are_told_and_let_in(
 async def test_what_is_as_it_should_be_is_not_written(
     api: KubernetesApi, admin: KubernetesApi, installation: Installation
 ) -> None:
-    trust = Trust(certificates(api, installation), consumers(api), ca_file=Path("/nowhere"))
+    trust = Trust(certificates(api, installation), consumers(api), ca_file=Path("/nowhere"), seconds=time.monotonic)
     # The second look writes down that all have the CA.
     for _ in range(2):
         await trust.refresh()
     places = (SECRETS, installation.namespace, CA_SECRET), (SECRETS, installation.namespace, TLS_SECRET)
     given = (CONFIG_MAPS, MEDIA, "byok-signer"), (ROLE_BINDINGS, MEDIA, "byok-signer")
     before = [(await admin.get(*place))["metadata"]["resourceVersion"] for place in (*places, *given)]
-    for each in (trust, Trust(certificates(api, installation), consumers(api), ca_file=Path("/nowhere"))):
+    for each in (
+        trust,
+        Trust(certificates(api, installation), consumers(api), ca_file=Path("/nowhere"), seconds=time.monotonic),
+    ):
         await each.refresh()
     assert [(await admin.get(*place))["metadata"]["resourceVersion"] for place in (*places, *given)] == before
 
@@ -110,7 +114,7 @@ async def test_a_ca_whose_key_is_taken_away_is_rotated(
     api: KubernetesApi, admin: KubernetesApi, installation: Installation
 ) -> None:
     place, keeper = installation.namespace, certificates(api, installation)
-    trust = Trust(keeper, consumers(api), ca_file=Path("/nowhere"))
+    trust = Trust(keeper, consumers(api), ca_file=Path("/nowhere"), seconds=time.monotonic)
     for _ in range(2):
         await trust.refresh()
     before, secret = keeper.bundle, await admin.get(SECRETS, place, CA_SECRET)
@@ -131,20 +135,20 @@ async def test_a_ca_whose_key_is_taken_away_is_rotated(
 @pytest.mark.usefixtures("requests")
 async def test_what_somebody_changed_or_deleted_is_restored(api: KubernetesApi, admin: KubernetesApi) -> None:
     keeper = consumers(api)
-    await keeper.refresh(b"CA\n")
+    await keeper.refresh(b"CA\n", seconds=0)
     stored = await admin.get(CONFIG_MAPS, MEDIA, "byok-signer")
     await admin.replace(CONFIG_MAPS, {**stored, "data": {"address": "elsewhere:1", "note": "theirs"}})
     bound = await admin.get(ROLE_BINDINGS, MEDIA, "byok-signer")
     thief = {"kind": "ServiceAccount", "name": "thief", "namespace": MEDIA}
     await admin.replace(ROLE_BINDINGS, {**bound, "subjects": [thief]})
-    await keeper.refresh(b"CA\n")
+    await keeper.refresh(b"CA\n", seconds=0)
     data = (await admin.get(CONFIG_MAPS, MEDIA, "byok-signer"))["data"]
     assert data == {"address": ADDRESS, "ca.crt": "CA\n", "note": "theirs"}
     subjects = (await admin.get(ROLE_BINDINGS, MEDIA, "byok-signer"))["subjects"]
     assert [each["name"] for each in subjects] == ["job", "other-job"]
     for resource in (CONFIG_MAPS, ROLE_BINDINGS):
         await admin.delete(resource, MEDIA, "byok-signer")
-    await keeper.refresh(b"CA\n")
+    await keeper.refresh(b"CA\n", seconds=0)
     assert keeper.problems == ()
     assert (await admin.get(ROLE_BINDINGS, MEDIA, "byok-signer"))["subjects"] == subjects
 
@@ -152,9 +156,9 @@ async def test_what_somebody_changed_or_deleted_is_restored(api: KubernetesApi, 
 @pytest.mark.usefixtures("requests")
 async def test_what_the_policy_does_not_list_is_not_given_and_said(api: KubernetesApi) -> None:
     keeper = consumers(api, (Consumer("default", ("job",)), Consumer(MEDIA, ("thief",))))
-    await keeper.refresh(b"CA\n")
+    await keeper.refresh(b"CA\n", seconds=0)
     assert len(keeper.problems) == 3
-    assert all("was refused by the API server" in problem for problem in keeper.problems)
+    assert all("was not written: refused by the API server" in problem for problem in keeper.problems)
     assert keeper.known is None
 
 
@@ -163,16 +167,16 @@ async def test_a_binding_of_another_role_is_named_and_how_to_make_room(
     api: KubernetesApi, admin: KubernetesApi
 ) -> None:
     keeper = consumers(api)
-    await keeper.refresh(b"CA\n")
+    await keeper.refresh(b"CA\n", seconds=0)
     await admin.delete(ROLE_BINDINGS, MEDIA, "byok-signer")
     role = {"apiGroup": RBAC, "kind": "ClusterRole", "name": "view"}
     body = {"metadata": {"name": "byok-signer"}, "roleRef": role, "subjects": []}
     await admin.create(ROLE_BINDINGS, body, namespace=MEDIA)
-    await keeper.refresh(b"CA\n")
+    await keeper.refresh(b"CA\n", seconds=0)
     (problem,) = keeper.problems
-    assert f"kubectl -n {MEDIA} delete rolebinding byok-signer" in problem
+    assert f"kubectl -n {MEDIA} delete rolebindings byok-signer" in problem
     await admin.delete(ROLE_BINDINGS, MEDIA, "byok-signer")
-    await keeper.refresh(b"CA\n")
+    await keeper.refresh(b"CA\n", seconds=0)
     assert keeper.problems == ()
 
 
@@ -184,22 +188,64 @@ async def test_a_namespace_that_is_no_consumer_any_more_loses_what_the_operator_
         CONFIG_MAPS: config_map("default", owner, address="a:1", bundle=b""),
         ROLE_BINDINGS: role_binding(Consumer("default", ("job",)), owner),
     }
-    for manager, left in (("byok-operator", False), ("somebody", True)):
+    for manager, stays in (("byok-operator", ()), ("somebody", (CONFIG_MAPS,))):
         for resource, body in given.items():
             await admin.apply(resource, body, field_manager=manager)
         keeper = consumers(api)
-        await keeper.refresh(b"CA\n")
+        await keeper.refresh(b"CA\n", seconds=0)
         assert keeper.problems == ()
-        for body in given.values():
-            assert requests.read(body).taken is left
-    for resource in given:
-        await admin.delete(resource, "default", "byok-signer")
+        assert tuple(resource for resource, body in given.items() if requests.read(body).taken) == stays
+    await admin.delete(CONFIG_MAPS, "default", "byok-signer")
+
+
+def test_a_tenant_who_may_not_bind_changes_of_a_role_binding_only_what_lets_nobody_in(requests: Requests) -> None:
+    role = {"kind": "ClusterRole", "metadata": {"name": "byok-operator"}}
+    owner = owner_reference(requests.read(role).body["metadata"]["uid"])
+    body = {**role_binding(Consumer(MEDIA, ("job",)), owner), "metadata": tenants_metadata()}
+    assert requests.create(body).taken
+    tenant = "tenant"
+    grant(requests, "admin", tenant, MEDIA)
+    for change, taken in (
+        ({"managedFields": [{}]}, True),
+        ({"finalizers": ["example.com/stay"]}, True),
+        ({"finalizers": []}, True),
+        ({"ownerReferences": [owner]}, True),
+        ({"labels": {"app.kubernetes.io/managed-by": None}}, False),
+        ({"annotations": {"a": "b"}}, False),
+    ):
+        answer = requests.named(tenant).patch(body, {"metadata": change})
+        assert answer.taken is taken, answer.message
+    revoke(requests, "admin", tenant, MEDIA)
+    assert requests.delete(body).taken
+
+
+def tenants_metadata() -> JsonObject:
+    return {"name": "of-a-tenant", "namespace": MEDIA, "labels": {"app.kubernetes.io/managed-by": "byok-operator"}}
+
+
+async def test_a_tenant_who_keeps_a_revoked_role_binding_by_a_finalizer_keeps_nobody_signing(
+    api: KubernetesApi, admin: KubernetesApi, requests: Requests
+) -> None:
+    owner = owner_reference((await admin.get(CLUSTER_ROLES, "", "byok-operator"))["metadata"]["uid"])
+    body = role_binding(Consumer("default", ("job",)), owner)
+    right = {"namespace": "default", "group": "byok.dev", "resource": "signingrecipes", "verb": "sign", "name": "photo"}
+    await admin.apply(ROLE_BINDINGS, body, field_manager="byok-operator")
+    change = {"finalizers": ["example.com/stay"], "managedFields": [{}]}
+    assert requests.patch(body, {"metadata": change}).taken
+    until(lambda: may(requests, "system:serviceaccount:default:job", right), "a job may sign")
+    keeper = consumers(api)
+    await keeper.refresh(b"CA\n", seconds=0)
+    assert keeper.problems == ()
+    until(lambda: not may(requests, "system:serviceaccount:default:job", right), "no job may sign any more")
+    assert requests.read(body).body["metadata"]["deletionTimestamp"]
+    assert requests.patch(body, {"metadata": {"finalizers": []}}).taken
+    until(lambda: requests.read(body).status == 404, "it is gone")
 
 
 async def test_what_is_given_goes_with_the_cluster_role_that_owns_it(
     api: KubernetesApi, admin: KubernetesApi, requests: Requests
 ) -> None:
-    await consumers(api).refresh(b"CA\n")
+    await consumers(api).refresh(b"CA\n", seconds=0)
     owner = await admin.get(CLUSTER_ROLES, "", "byok-operator")
     (reference,) = (await admin.get(CONFIG_MAPS, MEDIA, "byok-signer"))["metadata"]["ownerReferences"]
     assert reference == owner_reference(owner["metadata"]["uid"])

@@ -6,7 +6,15 @@ import pytest
 import yaml
 
 from byok_api.manifests import ManifestError
-from byok_operator.consumers import Consumer, config_map, is_ours, owner_reference, parse_consumers, role_binding
+from byok_operator.consumers import (
+    Consumer,
+    config_map,
+    emptied,
+    is_ours,
+    owner_reference,
+    parse_consumers,
+    role_binding,
+)
 
 OWNER = owner_reference("uid-1")
 
@@ -77,9 +85,35 @@ def test_the_objects_are_as_reviewed() -> None:
         (None, [("byok-operator", "Apply")], False),
     ],
 )
-def test_ours_is_what_has_our_label_and_was_applied_by_us(
+def test_a_config_map_is_ours_if_it_has_our_label_and_was_applied_by_us(
     labels: dict[str, str] | None, managers: list[tuple[str, str]], *, ours: bool
 ) -> None:
     fields = [{"manager": manager, "operation": operation} for manager, operation in managers]
     assert is_ours({"metadata": {"labels": labels, "managedFields": fields}}) is ours
     assert not is_ours({})
+
+
+@pytest.mark.parametrize(
+    ("change", "ours"),
+    [
+        ({}, True),
+        ({"subjects": []}, True),
+        ({"metadata": {"labels": {"app.kubernetes.io/managed-by": "byok-operator"}, "managedFields": [{}]}}, True),
+        ({"metadata": {"name": "byok-signer"}}, False),
+        ({"roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "view"}}, False),
+        ({"roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "byok-signer-user"}}, False),
+    ],
+)
+def test_a_role_binding_is_ours_by_what_cannot_be_changed_without_the_right_to_bind(
+    change: dict[str, object], *, ours: bool
+) -> None:
+    assert is_ours(role_binding(Consumer("media", ("job",)), OWNER) | change) is ours
+
+
+def test_an_emptied_role_binding_is_that_very_one_and_names_no_field_of_anybody_else() -> None:
+    bound = role_binding(Consumer("media", ("job",)), OWNER)
+    stored = {**bound["metadata"], "uid": "u", "resourceVersion": "5", "finalizers": ["x"], "managedFields": [{}]}
+    left = emptied({**bound, "metadata": stored})
+    assert left["subjects"] == []
+    assert left["roleRef"] == bound["roleRef"]
+    assert set(left["metadata"]) == {"name", "namespace", "labels", "uid", "resourceVersion"}

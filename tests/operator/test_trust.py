@@ -5,6 +5,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
+from aiohttp import web
 from cryptography import x509
 
 from byok_operator.certificate_keeper import CA_SECRET, TLS_SECRET, CertificateKeeper
@@ -34,10 +35,16 @@ class Keeping:
             ConsumerKeeper(api, listed, address="s:1", namespaces=lambda: ("media",), metrics=metrics)
             for listed in ([Consumer("media", ("job",))], [])
         )
-        self.trust = Trust(self.certificates, self.consumers, ca_file=ca_file)
+        self.trust = self.of(self.certificates, self.consumers)
+
+    def of(self, certificates: CertificateKeeper | None, consumers: ConsumerKeeper) -> Trust:
+        return Trust(certificates, consumers, ca_file=self.ca_file, seconds=self.seconds)
 
     def clock(self) -> datetime:
         return self.now
+
+    def seconds(self) -> float:
+        return self.now.timestamp()
 
     async def look(self, after: timedelta = timedelta(seconds=15)) -> None:
         self.now += after
@@ -101,7 +108,7 @@ async def test_a_consumer_that_cannot_be_told_holds_a_rotation_up(keeping: Keepi
 async def test_consumers_are_told_of_anothers_ca_by_its_file_once_that_is_there(
     keeping: Keeping, caplog: pytest.LogCaptureFixture
 ) -> None:
-    trust = Trust(None, keeping.consumers, ca_file=keeping.ca_file)
+    trust = keeping.of(None, keeping.consumers)
     for _ in range(3):
         await trust.refresh()
     assert len(caplog.records) == 1
@@ -113,7 +120,7 @@ async def test_consumers_are_told_of_anothers_ca_by_its_file_once_that_is_there(
 
 
 async def test_consumers_follow_anothers_ca_and_keep_the_last_good_one(keeping: Keeping) -> None:
-    trust = Trust(None, keeping.consumers, ca_file=keeping.ca_file)
+    trust = keeping.of(None, keeping.consumers)
     first, second = (TlsAuthority.create(now=BEGIN).trust_anchor_pem for _ in range(2))
     for content, told in (
         (first, first),
@@ -135,7 +142,7 @@ async def test_consumers_are_told_nothing_but_certificates(keeping: Keeping) -> 
     authority = TlsAuthority.create(now=BEGIN)
     pair, anchor = authority.issue(now=BEGIN), authority.trust_anchor_pem
     keeping.ca_file.write_bytes("Zertifikat von Müller\n".encode("latin-1") + f"{anchor}{pair.key_pem}".encode())
-    await Trust(None, keeping.consumers, ca_file=keeping.ca_file).refresh()
+    await keeping.of(None, keeping.consumers).refresh()
     assert keeping.told().decode() == anchor
 
 
@@ -146,14 +153,29 @@ async def test_what_goes_wrong_is_logged_once(keeping: Keeping, caplog: pytest.L
     assert [record.message for record in caplog.records] == ["certificates or consumers not kept"]
 
 
+async def test_a_bug_in_one_keeper_is_told_and_stops_neither_the_other_nor_the_operator(
+    keeping: Keeping, caplog: pytest.LogCaptureFixture
+) -> None:
+    await keeping.look()
+    del keeping.server.objects[CONFIG_MAPS]["media", "byok-signer"]
+    secret = keeping.server.objects[SECRETS][HOME, CA_SECRET]
+    # Nothing that an API server says.
+    keeping.server.answers.append(web.json_response({**secret, "metadata": None, "data": None}))
+    await keeping.look()
+    assert "look_at_certificates failed: TypeError" in str(vars(caplog.records[0])["found"])
+    assert keeping.told() == keeping.certificates.bundle
+    await keeping.look()
+    assert len(caplog.records) == 1
+
+
 async def test_without_consumers_no_ca_is_looked_for(keeping: Keeping, caplog: pytest.LogCaptureFixture) -> None:
-    await Trust(None, keeping.nobody, ca_file=keeping.ca_file).refresh()
+    await keeping.of(None, keeping.nobody).refresh()
     assert keeping.server.writes() == []
     assert caplog.records == []
 
 
 async def test_certificates_are_rotated_where_there_are_no_consumers(keeping: Keeping) -> None:
-    trust = Trust(keeping.certificates, keeping.nobody, ca_file=keeping.ca_file)
+    trust = keeping.of(keeping.certificates, keeping.nobody)
     await trust.refresh()
     served = keeping.served()
     secret = keeping.server.objects[SECRETS][HOME, CA_SECRET]
