@@ -17,7 +17,7 @@ from byok_service.installation import InstallationSettings
 from byok_service.settings import Program
 from byok_signer.settings import PROGRAM as SIGNER
 from tests.chart.definitions import definitions
-from tests.chart.rendering import CASES, CHART, Document, Rendering, rendered
+from tests.chart.rendering import CASES, CHART, RELEASE, Document, Rendering, rendered, values_of
 
 SHARED = tuple(name.replace("_", "-") for name in InstallationSettings.model_fields)
 
@@ -81,6 +81,40 @@ def test_the_service_takes_its_settings_and_can_read_its_rules(
 def test_both_services_are_given_the_same_rules(rendering: Rendering) -> None:
     signer, operator = rendering.config("signer"), rendering.config("operator")
     assert {name: signer.get(name) for name in SHARED} == {name: operator.get(name) for name in SHARED}
+
+
+@pytest.mark.parametrize("service", ["signer", "operator"])
+def test_owners_terms_and_external_ids_are_what_values_say(service: str) -> None:
+    values, found = values_of("owners"), rendered("owners").config(service)
+    data = rendered("owners").one("ConfigMap", f"byok-{service}-config")["data"]
+    assert yaml.safe_load(data["key-ownership.yaml"]) == values["keyOwnership"]["namespaces"]
+    assert found["key-ownership"] == "/etc/byok/key-ownership.yaml"
+    assert found["required-terms"] == values["acknowledgement"]["terms"]
+    assert found["required-terms-sha256"] == values["acknowledgement"]["termsSHA256"]
+    assert (found["aws-role"], found["require-external-id"]) == (values["aws"]["role"], True)
+    assert "key-ownership.yaml" not in rendered("defaults").one("ConfigMap", f"byok-{service}-config")["data"]
+
+
+@pytest.mark.parametrize("service", ["signer", "operator"])
+def test_the_installation_is_named_by_values_or_else_by_the_release(service: str) -> None:
+    assert rendered("managed-key").config(service)["installation"] == "prod-eu"
+    assert rendered("defaults").config(service)["installation"] == RELEASE
+
+
+def test_checkpoints_are_signed_by_the_key_that_values_name() -> None:
+    found, values = rendered("persistent").config("signer"), values_of("persistent")["audit"]["checkpoint"]
+    assert (found["checkpoint-key"], found["checkpoint-minutes"]) == (values["keyArn"], values["minutes"])
+    assert not {"checkpoint-key", "checkpoint-minutes"} & rendered("defaults").config("signer").keys()
+
+
+@pytest.mark.parametrize(
+    ("case", "key"), [("managed-key", "byok-system/house-key"), ("foreign-managed-key", "brand-keys/brand")]
+)
+def test_the_managed_key_is_applied_by_the_operator_only_where_values_have_its_spec(case: str, key: str) -> None:
+    signer, operator = (rendered(case).config(service) for service in ("signer", "operator"))
+    assert signer["managed-key"] == operator["managed-key"] == key
+    assert ("managed-key-file" in operator) is ("spec" in values_of(case)["managedKey"])
+    assert "managed-key-file" not in signer
 
 
 @pytest.mark.parametrize("service", ["signer", "operator"])
