@@ -1,6 +1,6 @@
 # The four images: docker build --target operator|signer|cli|sandbox .   (docs/images.md; hack/build-images without Docker)
 #
-# Each holds one part of the source tree and that part's requirements, installed by hash, and no installer.
+# Each holds one part of the source tree and that part's requirements, installed by hash; no installer is added.
 # A release names the base by digest: --build-arg BASE_IMAGE=python:3.11-slim-bookworm@sha256:...
 # Any base does that has Python 3.11 or later with venv and ensurepip, CA certificates and /tmp.
 ARG BASE_IMAGE=python:3.11-slim-bookworm

@@ -111,6 +111,7 @@ def test_without_a_daemon_buildah_builds_on_a_base_made_once(machine: Machine) -
 
     assert (first.returncode, second.returncode) == (0, 0), first.stderr + second.stderr
     (made,) = machine.programs.calls("debootstrap")
+    assert "--force-check-gpg" in made
     assert made[-3:] == ["bookworm", str(machine.programs.folder / "root"), "https://archive.example/debian"]
     build = next(call[4:] for call in machine.programs.calls("buildah") if call[4] == "build")
     assert build[build.index("--isolation") + 1] == "chroot"
