@@ -5,6 +5,7 @@ API server's own no) or ApiUnavailable (waiting may help).
 """
 
 import json
+import os
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
@@ -97,14 +98,15 @@ class KubernetesApi:
         self._connection = connection
 
     @classmethod
-    async def connect(cls, source: str) -> "KubernetesApi":
+    async def connect(cls, source: str, environ: Mapping[str, str] = os.environ) -> "KubernetesApi":
         """Take a pod's own credentials (`in-cluster`) or a kubeconfig's (a path); SourceError if there are none.
 
         Nothing is asked of the API server yet. Tokens are read again from their files or plugins as they change.
+        `environ` may say by HTTPS_PROXY and NO_PROXY how the API server of a kubeconfig is reached.
         """
         from byok_service.kubernetes_connection import Connection  # noqa: PLC0415 - loads the official client: see there
 
-        return cls(await Connection.open(source))
+        return cls(await Connection.open(source, environ))
 
     async def close(self) -> None:
         """Close all connections."""

@@ -7,19 +7,20 @@ import asyncio
 import errno
 import json
 import logging
+import os
 import ssl
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
-from urllib.request import getproxies_environment
 
 import aiohttp
 import yaml
 from kubernetes.aio.client import Configuration
 from kubernetes.aio.client.rest import RESTClientObject
 from kubernetes.aio.config import ConfigException, load_incluster_config, load_kube_config
+from yarl import URL
 
 from byok_service.kubernetes_errors import (
     UNAUTHORIZED,
@@ -29,6 +30,7 @@ from byok_service.kubernetes_errors import (
     error_of,
 )
 from byok_service.kubernetes_resources import Request
+from byok_service.proxies import Proxies, Proxy
 from byok_service.setting_types import IN_CLUSTER
 
 _LOG = logging.getLogger(__name__)
@@ -51,10 +53,16 @@ class Connection:
     """Requests to one API server, with credentials that are read again as they change."""
 
     @classmethod
-    async def open(cls, source: str) -> "Connection":
-        """Read `in-cluster`, or the kubeconfig at a path; SourceError if that cannot be used."""
+    async def open(cls, source: str, environ: Mapping[str, str] = os.environ) -> "Connection":
+        """Read `in-cluster`, or the kubeconfig at a path; SourceError if that cannot be used.
+
+        A kubeconfig's API server is asked through its `proxy-url`, else by HTTPS_PROXY and NO_PROXY of `environ`, as
+        kubectl does; the one of the cluster that a pod is in through no proxy.
+        """
         credentials = _Credentials(source)
         await credentials.load()
+        if source != IN_CLUSTER:
+            credentials.choose_proxy(environ)
         return cls(credentials)
 
     def __init__(self, credentials: "_Credentials") -> None:
@@ -63,8 +71,8 @@ class Connection:
         configuration.client_session_kwargs = {
             "cookie_jar": aiohttp.DummyCookieJar(),
             "middlewares": (_refuse_redirects,),
-            # For proxies only, if there are any: for each request aiohttp would read ~/.netrc as well.
-            "trust_env": uses_proxies(credentials.source),
+            # aiohttp knows no networks in NO_PROXY, and would read ~/.netrc for each request.
+            "trust_env": False,
         }
         try:
             self._rest = RESTClientObject(configuration)
@@ -127,11 +135,6 @@ class Connection:
         return response
 
 
-def uses_proxies(source: str) -> bool:
-    """Say whether the environment may name a proxy to go through; to the cluster that a pod is in leads none."""
-    return source != IN_CLUSTER and not getproxies_environment().keys().isdisjoint(("http", "https"))
-
-
 class _Credentials:
     """What the loaders of the official client find at `source`, found again every minute and after a 401."""
 
@@ -150,6 +153,15 @@ class _Credentials:
     def host(self) -> str:
         host: str = self.configuration.host
         return host
+
+    def choose_proxy(self, environ: Mapping[str, str]) -> None:
+        """Settle by which proxy the API server is asked; SourceError for one that is none, as SOCKS is not."""
+        named = self.configuration.proxy
+        try:
+            found = Proxy.parse(named) if named else Proxies.of_environment(environ).of(URL(self.host))
+        except ValueError as error:
+            raise SourceError(f"{self.source}: {f'proxy-url: expected {error}' if named else error}") from None
+        self.configuration.proxy = found.url if found else None
 
     async def token(self) -> str | None:
         """Give the Authorization header, if there is one; an old one where a new one cannot be had at once."""

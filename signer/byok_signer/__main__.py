@@ -9,7 +9,7 @@ import signal
 import sys
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 
@@ -28,7 +28,7 @@ from byok_signer.ports import Ports
 from byok_signer.quota import Quotas, Replicas
 from byok_signer.server import SignerServer, services_for
 from byok_signer.settings import PROGRAM, Settings
-from byok_signer.sources import Source, StoppedError, open_source, unless_stopped
+from byok_signer.sources import Source, StoppedError, open_source, reach, unless_stopped
 from byok_signer.starting import Look, Readiness, open_audit, wait_for_tls
 
 # Not __name__, which is __main__ here and no logger of ours.
@@ -39,11 +39,12 @@ _LOOK = 0.05
 
 def main() -> None:
     """Run the signer; exit status 2 for settings that cannot be used, by name, and 1 for an audit trail that failed."""
-    settings = PROGRAM.read_or_exit(sys.argv[1:], os.environ)
+    environ = dict(os.environ)
+    settings = PROGRAM.read_or_exit(sys.argv[1:], environ)
     configure_logging(settings.log_level)
     _tell_botocore(settings)
     try:
-        asyncio.run(serve(settings))
+        asyncio.run(serve(settings, environ))
     except StoppedError:
         _LOG.info("stopped before it could serve")
     except SettingsError as error:
@@ -60,8 +61,10 @@ def _tell_botocore(settings: Settings) -> None:
         os.environ.setdefault("AWS_CA_BUNDLE", str(settings.aws_ca_file))
 
 
-async def serve(settings: Settings) -> None:
+async def serve(settings: Settings, environ: Mapping[str, str]) -> None:
     """Serve until a signal comes; SettingsError for what can only be found wrong by trying it.
+
+    `environ` is the environment as it was before it told botocore anything.
 
     Refusal (AuditUnavailable) if the audit trail could not be finished.
     """
@@ -69,7 +72,7 @@ async def serve(settings: Settings) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
-    async with running(settings, stopping) as signer:
+    async with running(settings, stopping, environ) as signer:
         ports = {"port": signer.server.port, "http_port": signer.http.port}
         # What is there by now stays: the collector need not look at it again and again while signatures are made.
         gc.collect()
@@ -94,7 +97,9 @@ class Running:
 
 
 @contextlib.asynccontextmanager
-async def running(settings: Settings, stopping: asyncio.Event) -> AsyncIterator[Running]:
+async def running(
+    settings: Settings, stopping: asyncio.Event, environ: Mapping[str, str] = os.environ
+) -> AsyncIterator[Running]:
     """Run a whole signer, once all that it signs by is known; on leaving, let calls end and make the trail durable.
 
     StoppedError once `stopping` is set before that.
@@ -115,15 +120,9 @@ async def running(settings: Settings, stopping: asyncio.Event) -> AsyncIterator[
         if checkpointer is not None:
             stack.push_async_callback(checkpointer.close)
         rules = _rules(settings, checkpointer.reserved if checkpointer else None)
-        source = await stack.enter_async_context(
-            open_source(
-                settings,
-                rules,
-                metrics,
-                _counting(metrics, often=settings.kubernetes is not None),
-                stopping=stopping,
-            )
-        )
+        cluster = await reach(settings, environ, stopping)
+        changed = _counting(metrics, often=cluster is not None)
+        source = await stack.enter_async_context(open_source(settings, cluster, rules, metrics, changed))
         quotas = await _start_quotas(settings, metrics, stack)
         ports = Ports(
             catalogue=source.catalogue,

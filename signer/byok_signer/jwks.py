@@ -20,8 +20,8 @@ from yarl import URL
 
 from byok_api.errors import Reason, Refusal
 from byok_service.kubernetes import KubernetesApi, KubernetesError
+from byok_service.proxies import DIRECT, Proxies
 from byok_service.settings import SettingsError
-from byok_signer.proxies import DIRECT, Proxies
 
 SET_SIZE_LIMIT = 256 * 1024
 """Bytes of a JWK set; the API server's has some 400 for each key."""

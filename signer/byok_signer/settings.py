@@ -5,6 +5,7 @@ from typing import Annotated, Self
 from pydantic import BeforeValidator, Field, model_validator
 
 from byok_service.installation import InstallationSettings
+from byok_service.proxies import Proxies, Proxy
 from byok_service.setting_types import (
     Audit,
     CheckpointKey,
@@ -24,7 +25,6 @@ from byok_service.setting_types import (
     refuse,
 )
 from byok_service.settings import Program
-from byok_signer.proxies import Proxies, Proxy
 
 _MEBIBYTE = 1024 * 1024
 

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from math import inf
@@ -48,7 +48,7 @@ async def unless_stopped(work: Coroutine[None, None, _T], stopping: asyncio.Even
         told.cancel()
 
 
-class _Reached(NamedTuple):
+class Reached(NamedTuple):
     """A cluster that has answered."""
 
     api: KubernetesApi
@@ -70,23 +70,28 @@ class Source:
     """Says why the signer cannot serve from it yet; empty if it can."""
 
 
-@contextlib.asynccontextmanager
-async def open_source(
-    settings: Settings, rules: Rules, metrics: Metrics, changed: Changed, *, stopping: asyncio.Event
-) -> AsyncIterator[Source]:
-    """Open what the settings name; SettingsError for what cannot be used, StoppedError once `stopping` is set."""
+async def reach(settings: Settings, environ: Mapping[str, str], stopping: asyncio.Event) -> Reached | None:
+    """Wait for the cluster that the settings name, for `open_source`, which closes it; None if they name none.
+
+    SettingsError for one that cannot be used, StoppedError once `stopping` is set; for `environ` see KubernetesApi.
+    """
     if settings.kubernetes is None:
-        opened = _folders(settings, rules, changed)
-    else:
-        api = await _connected(settings.kubernetes)
-        try:
-            issuer = await unless_stopped(_issuer_of(api), stopping)
-        except BaseException:
-            await api.close()
-            raise
-        opened = _cluster(_Reached(api, issuer), settings, rules, metrics, changed)
-    async with opened as source:
-        yield source
+        return None
+    api = await _connected(settings.kubernetes, environ)
+    try:
+        return Reached(api, await unless_stopped(_issuer_of(api), stopping))
+    except BaseException:
+        await api.close()
+        raise
+
+
+def open_source(
+    settings: Settings, cluster: Reached | None, rules: Rules, metrics: Metrics, changed: Changed
+) -> contextlib.AbstractAsyncContextManager[Source]:
+    """Open the cluster, or the folders that the settings name; SettingsError for what cannot be used."""
+    if cluster is None:
+        return _folders(settings, rules, changed)
+    return _cluster(cluster, settings, rules, metrics, changed)
 
 
 @contextlib.asynccontextmanager
@@ -111,7 +116,7 @@ async def _folders(settings: Settings, rules: Rules, changed: Changed) -> AsyncI
 
 @contextlib.asynccontextmanager
 async def _cluster(
-    cluster: _Reached, settings: Settings, rules: Rules, metrics: Metrics, changed: Changed
+    cluster: Reached, settings: Settings, rules: Rules, metrics: Metrics, changed: Changed
 ) -> AsyncIterator[Source]:
     api = cluster.api
     async with contextlib.AsyncExitStack() as stack:
@@ -157,9 +162,9 @@ def _issuer_keys(settings: Settings) -> IssuerKeys:
         raise SettingsError(f"--token-jwks-ca-file {path}: expected CA certificates in PEM: {error}") from None
 
 
-async def _connected(source: str) -> KubernetesApi:
+async def _connected(source: str, environ: Mapping[str, str]) -> KubernetesApi:
     try:
-        return await KubernetesApi.connect(source)
+        return await KubernetesApi.connect(source, environ)
     except SourceError as error:
         raise SettingsError(f"--kubernetes: {error}") from None
 

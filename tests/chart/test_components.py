@@ -9,7 +9,7 @@ import pytest
 import yaml
 from yarl import URL
 
-from byok_signer.proxies import Proxies, Proxy
+from byok_service.proxies import Proxies, Proxy
 from tests.chart.rendering import CHART, NAMESPACE, RELEASE, Rendering, containers, helm, rendered, values_of
 
 GOLDEN = Path(__file__).parent / "golden"

@@ -15,11 +15,11 @@ from byok_api.algorithms import SigningAlgorithm
 from byok_api.errors import Reason
 from byok_sandbox.ca import TlsAuthority
 from byok_sandbox.tls_front import tls_front
+from byok_service.proxies import Proxies, Proxy
 from byok_signer.kms.aws import AwsKms
 from byok_signer.kms.config import KmsConfig
 from byok_signer.kms.errors import KmsError
 from byok_signer.kms.port import KeyHandle
-from byok_signer.proxies import Proxies, Proxy
 from tests.support.connect_proxy import ConnectProxy, connect_proxy
 from tests.support.kms_benches import INSTALLATION, SIGNER_ROLE, chain_of, emulator_bench, handle
 

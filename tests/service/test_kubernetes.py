@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import os
 import ssl
 import stat
 from collections.abc import AsyncIterator
@@ -24,8 +23,6 @@ from byok_service.kubernetes import (
     SourceError,
     WatchEvent,
 )
-from byok_service.kubernetes_connection import uses_proxies
-from byok_service.setting_types import IN_CLUSTER
 from tests.support.eventually import until
 from tests.support.fake_api_server import TOKEN, Body, FakeApiServer
 
@@ -211,27 +208,6 @@ async def test_names_cannot_leave_their_place_in_a_path(api: KubernetesApi, serv
     with pytest.raises(ApiError):
         await api.get(BYOK_KEYS, "media", "../../x?watch=1")
     assert server.requests[0][1].endswith("/byokkeys/..%2F..%2Fx%3Fwatch=1")
-
-
-@pytest.mark.parametrize(
-    ("variable", "source", "expected"),
-    [
-        ("HTTPS_PROXY", "kubeconfig", True),
-        ("http_proxy", "kubeconfig", True),
-        ("HTTPS_PROXY", IN_CLUSTER, False),
-        ("NO_PROXY", "kubeconfig", False),
-    ],
-)
-def test_a_proxy_of_the_environment_leads_to_other_clusters_only(
-    monkeypatch: pytest.MonkeyPatch,
-    variable: str,
-    source: str,
-    expected: bool,  # noqa: FBT001 - a column of the table
-) -> None:
-    for name in [name for name in os.environ if name.lower().endswith("_proxy")]:
-        monkeypatch.delenv(name)
-    monkeypatch.setenv(variable, "proxy.example")
-    assert uses_proxies(source) is expected
 
 
 async def test_a_token_file_is_read_again_after_it_was_refused(

@@ -18,9 +18,9 @@ from yarl import URL
 from byok_api.errors import Reason, Refusal
 from byok_sandbox.ca import TlsAuthority
 from byok_sandbox.issuer import Issuer
+from byok_service.proxies import DIRECT, Proxies, Proxy
 from byok_signer import jwks
 from byok_signer.jwks import FileKeys, JwksError, UrlKeys, parse_jwks
-from byok_signer.proxies import DIRECT, Proxies, Proxy
 from tests.support.connect_proxy import connect_proxy
 from tests.support.pki import NOW
 

@@ -13,9 +13,11 @@ from byok_sandbox.ca import TlsAuthority
 from byok_sandbox.issuer import Issuer
 from byok_sandbox.tls_front import tls_front
 from tests.support.connect_proxy import connect_proxy
+from tests.support.fake_api_server import FakeApiServer
 from tests.support.kms_stand_in import kms_stand_in
 from tests.support.manifests import KEY_ARN
-from tests.support.signer_process import prepare, serving_process
+from tests.support.signer import until
+from tests.support.signer_process import CREDENTIALS, prepare, serving_process, signer_process
 
 KMS, STS = "kms.eu-central-1.amazonaws.com", "sts.eu-central-1.amazonaws.com"
 
@@ -75,3 +77,20 @@ async def test_credentials_and_signatures_come_through_the_proxy_and_its_passwor
         assert kms.signed
     assert "s3cret" not in signer.log
     assert verify_chain((tmp_path / "audit.jsonl").read_bytes().splitlines(keepends=True)).kinds[Kind.CHECKPOINT]
+
+
+async def test_a_kubeconfigs_api_server_is_asked_as_the_environment_says_whatever_the_proxy_for_kms(
+    tmp_path: Path,
+) -> None:
+    flags = prepare(tmp_path, Issuer()) | {"kubernetes": FakeApiServer().kubeconfig(tmp_path)}
+    kubeconfig = tmp_path / "kubeconfig"
+    kubeconfig.write_text(kubeconfig.read_text().replace("http://127.0.0.1:0", "https://api.example:6443"))
+    for name in ("manifests", "token-issuer", "token-jwks-file"):
+        del flags[name]
+    async with connect_proxy() as ours, connect_proxy() as theirs:
+        flags["https-proxy"] = f"http://localhost:{ours.port}"
+        environ = {"https_proxy": f"http://localhost:{theirs.port}", "NO_PROXY": "10.0.0.0/8"}
+        async with signer_process(tmp_path, flags, {**CREDENTIALS, **environ}):
+            await until(lambda: bool(theirs.asked or ours.asked))
+        assert set(theirs.targets) == {"api.example:6443"}
+        assert ours.asked == []

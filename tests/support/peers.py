@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from yarl import URL
 
+from byok_service.proxies import DIRECT, Proxies
 from byok_signer.kms.http1 import render_headers
 from byok_signer.kms.transport import Transport
-from byok_signer.proxies import DIRECT, Proxies
 
 HEADERS = render_headers({"Host": "kms.example"})
 

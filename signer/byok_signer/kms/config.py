@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from byok_signer.proxies import DIRECT, Proxies
+from byok_service.proxies import DIRECT, Proxies
 
 # STS API reference, AssumeRole: an ExternalId takes [\w+=,.@:/-], a session tag's value takes fewer.
 _INSTALLATION = re.compile(r"[A-Za-z0-9][A-Za-z0-9+=.@_-]{0,62}")

@@ -10,10 +10,10 @@ from typing import NamedTuple, TypeVar
 from yarl import URL
 
 from byok_service.names import resolve_tcp
+from byok_service.proxies import Proxies, Proxy
 from byok_signer.kms.connection import Connection, NotSentError
 from byok_signer.kms.http1 import HeaderLines
 from byok_signer.kms.tunnel import RefusedError, Tunnel, render_connect
-from byok_signer.proxies import Proxies, Proxy
 
 _NEXT_ADDRESS_AFTER = 1.0
 """Seconds before a name's next address is tried."""

@@ -11,10 +11,10 @@ from pathlib import Path
 
 from yarl import URL
 
+from byok_service.proxies import DIRECT, Proxies
 from byok_signer.kms.connection import Connection, NotSentError
 from byok_signer.kms.dialing import Dialer
 from byok_signer.kms.http1 import HeaderLines, HttpAnswer, render_headers, render_request
-from byok_signer.proxies import DIRECT, Proxies
 
 _CONNECTIONS = 96
 """To each origin, so that one which hangs holds up no other. Enough for 1,000 a second at 96 ms; each costs 0.3 MB."""

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import cast
 
+from byok_service.proxies import Proxy
 from byok_signer.kms.http1 import HEAD_LIMIT, HeaderLines, render_headers
-from byok_signer.proxies import Proxy
 
 _END = b"\r\n\r\n"
 # Squid says HTTP/1.1, many others HTTP/1.0; what else the head says is of no use here.

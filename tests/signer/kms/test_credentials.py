@@ -16,9 +16,9 @@ from botocore.exceptions import ConnectTimeoutError, CredentialRetrievalError
 from byok_api.errors import Reason
 from byok_sandbox.ca import TlsAuthority
 from byok_sandbox.tls_front import tls_front
+from byok_service.proxies import Proxies, Proxy
 from byok_signer.kms.credentials import Frozen, OwnCredentials, default_chain
 from byok_signer.kms.errors import KmsError
-from byok_signer.proxies import Proxies, Proxy
 from tests.support.connect_proxy import connect_proxy
 
 IRSA = "arn:aws:iam::111122223333:role/byok-signer"

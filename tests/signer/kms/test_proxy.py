@@ -10,8 +10,8 @@ import pytest
 from yarl import URL
 
 from byok_sandbox.ca import TlsAuthority
+from byok_service.proxies import Proxies, Proxy
 from byok_signer.kms.connection import DisconnectedError, NotSentError, TransportError
-from byok_signer.proxies import Proxies, Proxy
 from tests.support.connect_proxy import ConnectProxy, connect_proxy
 from tests.support.peers import Peer, Script, Server, echo, pool, post, serving, silent, slow
 

@@ -6,7 +6,7 @@ from urllib.parse import urlsplit
 import pytest
 from yarl import URL
 
-from byok_signer.proxies import DIRECT, Proxies, Proxy
+from byok_service.proxies import DIRECT, Proxies, Proxy
 
 PROXY = Proxy.parse("http://proxy.example:3128")
 KMS = "https://kms.eu-central-1.amazonaws.com/"
@@ -138,3 +138,10 @@ def test_the_sources_of_credentials_on_this_link_are_never_asked_through_any_pro
     assert urllib.request.proxy_bypass(address)
     assert urllib.request.proxy_bypass("kms.internal.example")
     assert not urllib.request.proxy_bypass("kms.example")
+
+
+def test_the_environment_names_a_proxy_in_small_letters_first_and_others_words_in_no_proxy_count_for_nothing() -> None:
+    environ = {"HTTPS_PROXY": "http://upper:1", "https_proxy": "http://lower:2", "NO_PROXY": "$(HOST),10.*,.svc"}
+    proxies = Proxies.of_environment(environ)
+    assert (str(proxies.of(URL(KMS))), proxies.of(URL("https://a.svc/"))) == ("http://lower:2", None)
+    assert Proxies.of_environment({"https_proxy": "", "NO_PROXY": "*"}) == Proxies.parse(None, "*")

@@ -120,6 +120,19 @@ class Proxies:
             raise ValueError(f"names, addresses, networks such as 10.0.0.0/8, or *, with commas; not {found!r}")
         return cls(proxy, tuple(rule for rule in rules.values() if rule is not None))
 
+    @classmethod
+    def of_environment(cls, environ: Mapping[str, str]) -> Self:
+        """Read HTTPS_PROXY and NO_PROXY, each in small letters first; ValueError for the former, not quoting it.
+
+        What stands for no host in NO_PROXY is passed over, as by other programs, whose words may be in it.
+        """
+        text = environ.get("https_proxy") or environ.get("HTTPS_PROXY")
+        try:
+            proxy = Proxy.parse(text) if text else None
+        except ValueError as error:
+            raise ValueError(f"HTTPS_PROXY: expected {error}") from None
+        return cls(proxy, cls.parse(None, environ.get("no_proxy") or environ.get("NO_PROXY") or "").rules)
+
     def of(self, url: URL) -> Proxy | None:
         """Say which proxy a URL is asked through; plaintext, which never leaves the machine, through none."""
         if self.proxy is None or url.scheme != "https":
