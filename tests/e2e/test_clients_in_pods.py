@@ -36,9 +36,11 @@ def byok_sign(
     node.load_image(archive)
     name = f"byok-sign-{request.param}"
     release.kubectl.apply(client_pod(name, MEDIA, {"image": image}))
-    wait_until_running(release.kubectl, MEDIA, name)
-    yield client_images.in_pod(release.kubectl, MEDIA, name, command)
-    release.kubectl("delete", "pod", name, "--namespace", MEDIA, "--wait=false")
+    try:
+        wait_until_running(release.kubectl, MEDIA, name)
+        yield client_images.in_pod(release.kubectl, MEDIA, name, command)
+    finally:
+        release.kubectl("delete", "pod", name, "--namespace", MEDIA, "--wait=false")
 
 
 @pytest.mark.parametrize(("recipe", "method"), [(RECIPE, "SignDigest"), (f"{RECIPE}-ed25519", "SignClaim")])

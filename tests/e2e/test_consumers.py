@@ -40,19 +40,25 @@ def recipe_of_media(kubectl: Kubectl, namespace: str) -> dict[str, Any]:
     return {"apiVersion": found["apiVersion"], "kind": found["kind"], "metadata": metadata, "spec": found["spec"]}
 
 
-def test_a_consumers_namespace_that_appears_later_is_served(release: Release, images: Mapping[str, Image]) -> None:
+@pytest.fixture
+def later(release: Release) -> Iterator[Kubectl]:
+    """Make the namespace that values name from the beginning, with a recipe; it stays, with what the operator keeps."""
     kubectl = release.kubectl
     assert kubectl.attempt("get", "namespace", LATER).status != 0
     release.make_namespace(LATER, SIGNS)
     release.make_account(LATER)
     kubectl.apply(recipe_of_media(kubectl, LATER), pictures(PHOTOS, LATER, JPEG))
+    yield kubectl
+    kubectl("delete", "pod/job", f"configmap/{PHOTOS}", "--namespace", LATER, "--ignore-not-found")
+
+
+def test_a_consumers_namespace_that_appears_later_is_served(later: Kubectl, images: Mapping[str, Image]) -> None:
     # Made at once, as a team's pipeline does: the kubelet holds it back until address and CA are there.
-    ended = run_to_its_end(kubectl, client_pod("job", LATER, signing(images["cli"], RECIPE), pictures=PHOTOS))
+    ended = run_to_its_end(later, client_pod("job", LATER, signing(images["cli"], RECIPE), pictures=PHOTOS))
     assert ended.status == 0, ended.said
-    assert configured(kubectl, LATER) == configured(kubectl, MEDIA)
-    assert configured(kubectl, LATER)["address"] == f"byok-signer.{NAMESPACE}.svc:8443"
-    assert bound(kubectl, LATER) == [{"kind": "ServiceAccount", "name": ACCOUNT, "namespace": LATER}]
-    kubectl("delete", "pod/job", f"configmap/{PHOTOS}", "--namespace", LATER)
+    assert configured(later, LATER) == configured(later, MEDIA)
+    assert configured(later, LATER)["address"] == f"byok-signer.{NAMESPACE}.svc:8443"
+    assert bound(later, LATER) == [{"kind": "ServiceAccount", "name": ACCOUNT, "namespace": LATER}]
 
 
 def configured(kubectl: Kubectl, namespace: str) -> dict[str, str]:
@@ -112,10 +118,12 @@ def refused(release: Release, images: Mapping[str, Image]) -> Iterator[Mapping[s
         )
         for name, case in REFUSED.items()
     }
-    kubectl.apply(*pods.values())
-    yield {name: ended_pod(kubectl, pod) for name, pod in pods.items()}
-    kubectl("delete", "namespace", STRANGERS, "--wait=false")
-    kubectl("delete", "pod/another-account", f"configmap/{PHOTOS}", "--namespace", MEDIA)
+    try:
+        kubectl.apply(*pods.values())
+        yield {name: ended_pod(kubectl, pod) for name, pod in pods.items()}
+    finally:
+        kubectl("delete", "namespace", STRANGERS, "--wait=false")
+        kubectl("delete", "pod/another-account", f"configmap/{PHOTOS}", "--namespace", MEDIA, "--ignore-not-found")
 
 
 def error(ended: EndedPod) -> dict[str, Any]:

@@ -26,21 +26,26 @@ SIGNED_WITHIN = 90.0
 def studio(release: Release, images: Mapping[str, Image]) -> Iterator[Studio]:
     """The examples applied as they stand but for the image, on volumes that photos were put on before."""
     kubectl = release.kubectl
-    examples = list(yaml.safe_load_all(kubectl("kustomize", str(FOLDER)).replace(PUBLISHED, images["cli"].reference)))
+    built = kubectl("kustomize", str(FOLDER))
+    assert PUBLISHED in built
+    examples = list(yaml.safe_load_all(built.replace(PUBLISHED, images["cli"].reference)))
     kubectl.apply(*(each for each in examples if each["kind"] == "PersistentVolumeClaim"))
     kubectl.apply(pictures("photos", MEDIA, *PHOTOS.values()))
     opened = Studio(kubectl, MEDIA)
-    claims = {"/shoot": "shoot", "/archive": "archive", "/desk": "desk"}
-    opened.open(images["cli"].reference, claims, "photos")
-    for name in PHOTOS:
-        opened.put(name, f"/shoot/incoming/{name}")
-        opened.put(name, f"/archive/2026/{name}")
-    kubectl.apply(*examples)
-    yield opened
-    kubectl("delete", "pod", opened.name, "--namespace", MEDIA, "--wait=false")
-    kubectl("delete", "configmap", "photos", "--namespace", MEDIA)
-    kubectl("delete", "-f", "-", "--wait=false", stdin=yaml_of(examples))
-    release.make_account(MEDIA)
+    try:
+        claims = {"/shoot": "shoot", "/archive": "archive", "/desk": "desk"}
+        opened.open(images["cli"].reference, claims, "photos")
+        for name in PHOTOS:
+            opened.put(name, f"/shoot/incoming/{name}")
+            opened.put(name, f"/archive/2026/{name}")
+        kubectl.apply(*examples)
+        yield opened
+    finally:
+        unwaited = ("--namespace", MEDIA, "--ignore-not-found", "--wait=false")
+        kubectl("delete", f"pod/{opened.name}", "configmap/photos", *unwaited)
+        # Others sign as the jobs' account too.
+        own = [each for each in examples if each["kind"] != "ServiceAccount"]
+        kubectl("delete", "-f", "-", *unwaited, stdin=yaml_of(own))
 
 
 def assert_job_completes(kubectl: Kubectl, name: str) -> None:
