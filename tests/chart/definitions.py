@@ -35,6 +35,11 @@ from tests.chart.kubernetes_definitions import (
 _SIGNER_OWN = frozenset({"checkpoint_minutes", "drain_seconds", "quota_per_second", "replicas"})
 _SHARED_OWN = frozenset({"require_external_id", "aws_use_fips", "aws_use_dualstack"})
 _BOUNDS = ((Ge, "ge", "minimum"), (Gt, "gt", "exclusiveMinimum"), (Le, "le", "maximum"), (Lt, "lt", "exclusiveMaximum"))
+# Those of templates/_helpers.tpl: a second one of a name would make two keys of one in YAML.
+_OWN_LABELS = (
+    *(f"app.kubernetes.io/{name}" for name in ("name", "instance", "component", "part-of", "version", "managed-by")),
+    "helm.sh/chart",
+)
 _NUMBERS: dict[object, str] = {int: "integer", float: "number", bool: "boolean"}
 _NAME = r"[a-z0-9](?:[-a-z0-9.]{0,251}[a-z0-9])?"
 # byok_api.ownership.
@@ -48,6 +53,7 @@ def definitions() -> Schema:
     key, recipe = (_spec_of(kind) for kind in ("ByokKey", "SigningRecipe"))
     return {
         "affinity": AFFINITY,
+        "addedLabels": {**LABELS, "propertyNames": {"not": {"enum": list(_OWN_LABELS)}}},
         "annotations": mapping(TEXT),
         "cidrs": array(CIDR),
         "consumerNamespaces": array(
@@ -72,6 +78,7 @@ def definitions() -> Schema:
         "name": {"type": "string", "pattern": f"^({_NAME})?$"},
         "namespaces": array(namespace),
         "operatorSettings": _numbers_of(OperatorSettings, _SHARED_OWN),
+        "podAnnotations": {**mapping(TEXT), "propertyNames": {"not": {"enum": ["checksum/config"]}}},
         "ports": {**array(PORT), "minItems": 1},
         "presets": {**mapping(recipe), "propertyNames": {"pattern": name["pattern"]}},
         "repository": {"type": "string", "pattern": "^[a-z0-9]([a-z0-9._/-]*[a-z0-9])?$"},

@@ -234,7 +234,10 @@ def notes(case: str) -> str:
     [
         (
             "defaults",
-            ["Give the signer an AWS identity", "Name the installation", "no pod may call", "standard output"],
+            [
+                *("Give the signer an AWS identity", "Name the installation", "no pod may call", "standard output"),
+                "or pin images by digest: operator.image.digest, signer.image.digest, tests.image.digest.",
+            ],
             ["NOT FOR"],
         ),
         ("sandbox", ["NOT FOR PRODUCTION", "media: media-job, batch.job"], ["AWS identity", "no pod may call"]),
@@ -253,6 +256,7 @@ def notes(case: str) -> str:
         ("managed-key", ["into managedKey.spec.certificate.pem"], ["Name the installation", "for its owner to apply"]),
         ("foreign-managed-key", ["for its owner to apply: ByokKey brand-keys/brand"], ["managedKey.spec"]),
         ("aws", ["key-owner"], ["AWS identity"]),
+        ("images", ["key-owner"], ["WARNING"]),
         ("bare", ["every pod of the cluster may call the signer"], ["helm test"]),
     ],
 )

@@ -110,6 +110,26 @@ def test_the_pod_identity_agent_and_a_proxy_are_reached_where_they_are_used() ->
     ]
 
 
+@pytest.mark.parametrize(
+    ("more", "direct"),
+    [
+        ({}, []),
+        ({"proxy": {"noProxy": [".example"]}}, [((), (("TCP", 443),))]),
+        ({"networkPolicy": {"kms": {"cidrs": ["10.2.0.0/16"]}}}, [(({"cidr": "10.2.0.0/16"},), (("TCP", 443),))]),
+    ],
+)
+def test_with_a_proxy_kms_is_reached_directly_only_where_values_say_so(
+    more: dict[str, Any], direct: list[object]
+) -> None:
+    proxy = {"https": "http://proxy.example:3128", "cidrs": ["10.1.0.0/24"]} | more.get("proxy", {})
+    values = {"apiServer": {"cidrs": ["10.0.0.0/28"], "ports": [6443]}, **more, "proxy": proxy}
+    found = rules(Rendering.of(render_text(values)).one("NetworkPolicy", "byok-signer"), "egress")
+    assert found[0] == (DNS, DNS_PORTS)
+    assert found[1] == (({"cidr": "10.0.0.0/28"},), (("TCP", 6443),))
+    assert found[2:-1] == direct
+    assert found[-1] == (({"cidr": "10.1.0.0/24"},), (("TCP", 3128),))
+
+
 @pytest.mark.parametrize(("url", "port"), [("http://proxy.example", 80), ("https://proxy.example/", 443)])
 def test_a_proxy_without_a_port_is_reached_on_its_schemes(url: str, port: int) -> None:
     found = Rendering.of(render_text({"proxy": {"https": url}})).one("NetworkPolicy", "byok-signer")

@@ -45,6 +45,14 @@ def test_labels_and_annotations_are_added_to_the_charts_own(service: str) -> Non
 
 
 @pytest.mark.parametrize("service", SERVICES)
+def test_a_pods_own_label_goes_before_everybodys(service: str) -> None:
+    values = {"commonLabels": {"team": "platform", "site": "a"}, service: {"podLabels": {"team": "media"}}}
+    found = workload(Rendering.of(render_text(values)), service)
+    assert found["metadata"]["labels"].items() >= {"team": "platform", "site": "a"}.items()
+    assert found["spec"]["template"]["metadata"]["labels"].items() >= {"team": "media", "site": "a"}.items()
+
+
+@pytest.mark.parametrize("service", SERVICES)
 def test_extra_variables_volumes_and_mounts_come_after_the_charts_own(service: str) -> None:
     values = values_of("pods")[service]
     pod, plain = (rendered(case).pod(f"byok-{service}") for case in ("pods", "defaults"))

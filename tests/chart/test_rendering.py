@@ -2,6 +2,7 @@
 
 import base64
 import re
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -210,6 +211,25 @@ def test_roles_and_policies_are_those_that_the_cluster_tests_apply(case: str, in
     ]
     found = objects_of(ours)
     assert objects_of(wanted) == {key: each for key, each in found.items() if key[1] != "byok-sandbox"}
+
+
+def scalars(part: Any, path: str = "") -> Iterator[tuple[str, object]]:  # noqa: ANN401 - any part of an object
+    if isinstance(part, dict | list):
+        for name, inner in part.items() if isinstance(part, dict) else enumerate(part):
+            yield from scalars(inner, f"{path}/{name}")
+    else:
+        yield path, part
+
+
+def test_names_that_yaml_would_take_for_numbers_or_null_stay_names() -> None:
+    key = {"managedKey": {"name": "null", "spec": {"state": "Active"}}}
+    values = [values_of("sandbox") | key, values_of("persistent"), values_of("monitoring"), values_of("cert-manager")]
+    flags = ("template", "123", str(CHART), "--namespace", "456", "--values", "-")
+    texts = [helm(*flags, stdin=yaml.safe_dump(each)) for each in values]
+    found = [pair for text in texts for each in Rendering.of(text).documents for pair in scalars(each)]
+    assert not [path for path, value in found if value in {123, 456} or value is None]
+    assert ("/rules/0/resourceNames/0", "null") in found
+    assert ("/metadata/namespace", "456") in found
 
 
 def test_crds_are_those_of_the_repository_and_stay_when_the_release_goes() -> None:

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from tests.chart import generate, values_source
-from tests.chart.rendering import CASES, CHART, RenderError, helm, render_text, values_of
+from tests.chart.definitions import definitions
+from tests.chart.rendering import CASES, CHART, RenderError, Rendering, helm, render_text, rendered, values_of
 
 VALUES = values_source.read((CHART / "values.yaml").read_text())
 LEAVES = {leaf.path: leaf for value in VALUES for leaf in value.leaves()}
@@ -195,6 +196,15 @@ def test_a_wrong_value_fails_with_its_path(values: dict[str, Any], path: str) ->
         render_text(values)
 
 
+_ROLE = "arn:aws:iam::111122223333:role/byok-keys"
+_KEY = "arn:aws:kms:eu-central-1:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab"
+_OPERATOR = "system:serviceaccount:byok-system:byok-operator"
+
+
+def accepted_by(user: str) -> dict[str, str]:
+    return {"acceptedBy": user, "acceptedAt": "2026-01-01T00:00:00Z", "terms": "signing-terms-3"}
+
+
 @pytest.mark.parametrize(
     ("values", "said"),
     [
@@ -226,9 +236,109 @@ def test_a_wrong_value_fails_with_its_path(values: dict[str, Any], path: str) ->
         ),
         ({"sandbox": {"enabled": True}, "aws": {"endpoint": "https://kms.example"}}, "aws.endpoint: https://kms"),
         ({"sandbox": {"enabled": True}, "aws": {"caConfigMap": {"name": "ca"}}}, "aws.caConfigMap.name: ca would"),
+        ({"crds": {"install": False, "keep": False}}, "crds.keep: false does nothing with crds.install: false, but"),
+        (
+            {"networkPolicy": {"kms": {"cidrs": ["10.2.0.0/16"]}}},
+            "networkPolicy.kms.cidrs: would close nothing, as the",
+        ),
+        (
+            {"networkPolicy": {"kms": {"cidrs": ["10.2.0.0/16"]}}, "apiServer": {"ports": [6443, 443]}},
+            "set apiServer.cidrs as well, or apiServer.ports without 443",
+        ),
+        (
+            {"networkPolicy": {"dns": {"namespaces": [], "cidrs": []}}},
+            "networkPolicy.dns: without namespaces and cidrs",
+        ),
+        ({"proxy": {"noProxy": [".example"]}}, "proxy.noProxy: has no effect without proxy.https"),
+        ({"proxy": {"cidrs": ["10.1.0.0/24"]}}, "proxy.cidrs: has no effect without proxy.https"),
+        (
+            {"managedKey": {"name": "a", "spec": {"acknowledgement": accepted_by("olga")}}},
+            "write system:serviceaccount:byok-system:byok-operator instead of olga, or leave acknowledgement out",
+        ),
+        (
+            {"managedKey": {"name": "a", "spec": {"state": "Active"}}, "keyOwnership": {"enabled": True}},
+            "keyOwnership.namespaces: list byok-system, the namespace of the managed key a,",
+        ),
+        (
+            {"managedKey": {"name": "a", "namespace": "b"}, "keyOwnership": {"enabled": True}},
+            "keyOwnership.namespaces: list b, the namespace of the managed key a,",
+        ),
+        (
+            {"managedKey": {"name": "a", "spec": {"state": "Active"}}, "aws": {"requireExternalId": True}},
+            "managedKey.spec.aws.assumeRole: name a role here or in aws.role, as aws.requireExternalId is true",
+        ),
     ],
     ids=lambda part: part if isinstance(part, str) else None,
 )
 def test_values_that_do_not_fit_together_are_refused_by_name(values: dict[str, Any], said: str) -> None:
     with pytest.raises(RenderError, match=re.escape(said)):
         render_text(values)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"crds": {"install": False}},
+        {"networkPolicy": {"kms": {"cidrs": ["10.2.0.0/16"]}}, "apiServer": {"ports": [6443]}},
+        {"networkPolicy": {"kms": {"cidrs": ["10.2.0.0/16"]}}, "apiServer": {"cidrs": ["10.0.0.0/28"]}},
+        {
+            "networkPolicy": {
+                "enabled": False,
+                "dns": {"namespaces": [], "cidrs": []},
+                "kms": {"cidrs": ["10.2.0.0/16"]},
+            }
+        },
+        {"networkPolicy": {"dns": {"namespaces": []}}},
+        {"networkPolicy": {"dns": {"cidrs": []}}},
+        {"managedKey": {"name": "a", "spec": {"acknowledgement": accepted_by(_OPERATOR)}}},
+        {"managedKey": {"name": "a"}, "keyOwnership": {"enabled": True, "namespaces": {"byok-system": []}}},
+        {"managedKey": {"name": "a", "spec": {"state": "Active"}}, "aws": {"requireExternalId": True, "role": _ROLE}},
+        {
+            "managedKey": {"name": "a", "spec": {"aws": {"keyArn": _KEY, "assumeRole": {"arn": _ROLE}}}},
+            "aws": {"requireExternalId": True},
+        },
+    ],
+)
+def test_values_that_do_fit_together_are_taken(values: dict[str, Any]) -> None:
+    assert render_text(values)
+
+
+def consumers_of(namespace: str) -> dict[str, Any]:
+    """Values whose list takes 94,986 characters and this name in CEL: 15 for each account, and 6."""
+    return {"consumerNamespaces": [{"namespace": namespace, "serviceAccounts": [f"job-{n:07}" for n in range(6332)]}]}
+
+
+def test_a_list_of_consumers_longer_than_the_admission_policy_holds_is_refused() -> None:
+    assert render_text(consumers_of("m" * 14))
+    with pytest.raises(RenderError, match=r"consumerNamespaces: their names come to 95001 characters .* list fewer"):
+        render_text(consumers_of("m" * 15))
+
+
+def test_as_many_consumers_as_the_pages_promise_are_taken() -> None:
+    # docs/sizing.md, Limits.
+    names = [f"account-{number:04}" for number in range(4)]
+    many = [{"namespace": f"consumer-{number:03}", "serviceAccounts": names} for number in range(1000)]
+    assert {len(each) for each in (names[0], many[0]["namespace"])} == {12}
+    found = Rendering.of(render_text({"consumerNamespaces": many}, "--show-only", "templates/manifests.yaml"))
+    listed = found.one("ValidatingAdmissionPolicy", "consumer-configmaps.byok.dev")["spec"]["variables"][0][
+        "expression"
+    ]
+    assert 80_000 < len(listed) <= 95_000
+
+
+@pytest.mark.parametrize(
+    ("values", "name"),
+    [
+        ({"commonLabels": {"helm.sh/chart": "x"}}, "helm.sh/chart"),
+        ({"signer": {"podLabels": {"app.kubernetes.io/name": "x"}}}, "app.kubernetes.io/name"),
+        ({"operator": {"podAnnotations": {"checksum/config": "x"}}}, "checksum/config"),
+    ],
+)
+def test_what_the_chart_labels_and_annotates_itself_is_refused(values: dict[str, Any], name: str) -> None:
+    with pytest.raises(RenderError, match=f"invalid propertyName '{name}'"):
+        render_text(values)
+
+
+def test_the_labels_that_may_not_be_added_are_those_that_every_object_has() -> None:
+    own = set.intersection(*(set(each["metadata"]["labels"]) for each in rendered("defaults").documents))
+    assert set(definitions()["addedLabels"]["propertyNames"]["not"]["enum"]) == own

@@ -15,13 +15,16 @@ helm.sh/chart: {{ printf "%s-%s" $root.Chart.Name $root.Chart.Version | replace 
 {{- end }}
 {{- end }}
 
-{{/* Labels of pods, without what changes with the chart alone and would start them all anew. Takes (list $ COMPONENT). */}}
+{{/*
+Labels of pods, a component's own before everybody's; without what changes with the chart alone and would start all pods
+anew. Takes (list $ COMPONENT).
+*/}}
 {{- define "byok.podLabels" -}}
 {{ include "byok.selectorLabels" . }}
 app.kubernetes.io/component: {{ index . 1 }}
 app.kubernetes.io/part-of: byok-operator
 app.kubernetes.io/version: {{ (index . 0).Chart.AppVersion | quote }}
-{{- with (index . 0).Values.commonLabels }}
+{{- with merge dict (get (index . 0).Values (index . 1) | dig "podLabels" dict) (index . 0).Values.commonLabels }}
 {{ toYaml . }}
 {{- end }}
 {{- end }}
@@ -29,7 +32,7 @@ app.kubernetes.io/version: {{ (index . 0).Chart.AppVersion | quote }}
 {{/* What Services, policies and budgets select pods by; never changes. Takes (list $ COMPONENT). */}}
 {{- define "byok.selectorLabels" -}}
 app.kubernetes.io/name: byok-{{ index . 1 }}
-app.kubernetes.io/instance: {{ (index . 0).Release.Name }}
+app.kubernetes.io/instance: {{ (index . 0).Release.Name | quote }}
 {{- end }}
 
 {{/* Reference of an image. Takes (list $ {repository, digest}). */}}
@@ -139,7 +142,7 @@ byok-signer-tls
 {{- toYaml $consumers -}}
 {{- end }}
 
-{{/* The same as a map of CEL: {'media': ['job']}. Takes $. */}}
+{{/* The same as a map of CEL: {'media': ['job']}. The API server takes 100,000 characters. Takes $. */}}
 {{- define "byok.consumersInCel" -}}
 {{- $entries := list -}}
 {{- range $namespace, $accounts := include "byok.consumers" . | fromYaml -}}
@@ -149,7 +152,11 @@ byok-signer-tls
 {{- end -}}
 {{- $entries = append $entries (printf "%s: [%s]" (squote $namespace) (join ", " $quoted)) -}}
 {{- end -}}
-{{- printf "{%s}" (join ", " $entries) -}}
+{{- $expression := printf "{%s}" (join ", " $entries) -}}
+{{- if gt (len $expression) 95000 -}}
+{{- fail (printf "consumerNamespaces: their names come to %d characters as the admission policy lists them, of which 95000 are allowed, since the API server takes no longer expressions; list fewer namespaces or ServiceAccounts" (len $expression)) -}}
+{{- end -}}
+{{- $expression -}}
 {{- end }}
 
 {{/* Whether the audit trail lives on volumes: "true" or "". Takes $. */}}

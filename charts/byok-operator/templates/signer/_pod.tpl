@@ -3,9 +3,6 @@
 metadata:
   labels:
     {{- include "byok.podLabels" (list . "signer") | nindent 4 }}
-    {{- with .Values.signer.podLabels }}
-    {{- toYaml . | nindent 4 }}
-    {{- end }}
   annotations:
     checksum/config: {{ include "byok.signerChecksum" . }}
     {{- with .Values.signer.podAnnotations }}
