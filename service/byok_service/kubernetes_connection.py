@@ -158,7 +158,7 @@ class _Credentials:
         """Settle by which proxy the API server is asked; SourceError for one that is none, as SOCKS is not."""
         named = self.configuration.proxy
         try:
-            found = Proxy.parse(named) if named else Proxies.of_environment(environ).of(URL(self.host))
+            found = Proxy.parse(named) if named else Proxies.of_environment(environ, URL(self.host))
         except ValueError as error:
             raise SourceError(f"{self.source}: {f'proxy-url: expected {error}' if named else error}") from None
         self.configuration.proxy = found.url if found else None

@@ -120,28 +120,34 @@ class Proxies:
             raise ValueError(f"names, addresses, networks such as 10.0.0.0/8, or *, with commas; not {found!r}")
         return cls(proxy, tuple(rule for rule in rules.values() if rule is not None))
 
+    def of(self, url: URL) -> Proxy | None:
+        """Say which proxy a URL is asked through; plaintext, which never leaves the machine, through none."""
+        return None if self.proxy is None or self.spares(url) else self.proxy
+
+    def spares(self, url: URL) -> bool:
+        """Whether a URL is asked straight, whatever the proxy."""
+        if url.scheme != "https":
+            return True
+        host, port = (url.raw_host or "").lower().removesuffix("."), url.port or 0
+        address = _address(host)
+        if host == "localhost" or (address is not None and any(address in network for network in _NEVER)):
+            return True
+        return any(rule.covers(host, address, port) for rule in self.rules)
+
     @classmethod
-    def of_environment(cls, environ: Mapping[str, str]) -> Self:
-        """Read HTTPS_PROXY and NO_PROXY, each in small letters first; ValueError for the former, not quoting it.
+    def of_environment(cls, environ: Mapping[str, str], url: URL) -> Proxy | None:
+        """Say the same by HTTPS_PROXY and NO_PROXY, each in small letters first; ValueError where a proxy is no use.
 
         What stands for no host in NO_PROXY is passed over, as by other programs, whose words may be in it.
         """
         text = environ.get("https_proxy") or environ.get("HTTPS_PROXY")
+        spared = cls.parse(None, environ.get("no_proxy") or environ.get("NO_PROXY") or "")
+        if not text or spared.spares(url):
+            return None
         try:
-            proxy = Proxy.parse(text) if text else None
+            return Proxy.parse(text)
         except ValueError as error:
             raise ValueError(f"HTTPS_PROXY: expected {error}") from None
-        return cls(proxy, cls.parse(None, environ.get("no_proxy") or environ.get("NO_PROXY") or "").rules)
-
-    def of(self, url: URL) -> Proxy | None:
-        """Say which proxy a URL is asked through; plaintext, which never leaves the machine, through none."""
-        if self.proxy is None or url.scheme != "https":
-            return None
-        host, port = (url.raw_host or "").lower().removesuffix("."), url.port or 0
-        address = _address(host)
-        if host == "localhost" or (address is not None and any(address in network for network in _NEVER)):
-            return None
-        return None if any(rule.covers(host, address, port) for rule in self.rules) else self.proxy
 
     def variables(self) -> dict[str, str]:
         """Write what tells botocore the same: it knows proxies from these alone, and only names and addresses."""

@@ -142,6 +142,14 @@ def test_the_sources_of_credentials_on_this_link_are_never_asked_through_any_pro
 
 def test_the_environment_names_a_proxy_in_small_letters_first_and_others_words_in_no_proxy_count_for_nothing() -> None:
     environ = {"HTTPS_PROXY": "http://upper:1", "https_proxy": "http://lower:2", "NO_PROXY": "$(HOST),10.*,.svc"}
-    proxies = Proxies.of_environment(environ)
-    assert (str(proxies.of(URL(KMS))), proxies.of(URL("https://a.svc/"))) == ("http://lower:2", None)
-    assert Proxies.of_environment({"https_proxy": "", "NO_PROXY": "*"}) == Proxies.parse(None, "*")
+    assert str(Proxies.of_environment(environ, URL(KMS))) == "http://lower:2"
+    assert Proxies.of_environment(environ, URL("https://a.svc/")) is None
+    assert Proxies.of_environment({"https_proxy": "", "HTTPS_PROXY": ""}, URL(KMS)) is None
+
+
+def test_a_proxy_that_is_no_use_is_refused_only_where_it_would_be_used() -> None:
+    environ = {"HTTPS_PROXY": "socks5://localhost:1080", "NO_PROXY": "10.0.0.0/8"}
+    assert Proxies.of_environment(environ, URL("https://10.96.0.1/")) is None
+    assert Proxies.of_environment(environ, URL("https://localhost:6443/")) is None
+    with pytest.raises(ValueError, match=r"HTTPS_PROXY: expected http\[s\]://"):
+        Proxies.of_environment(environ, URL(KMS))
