@@ -223,11 +223,12 @@ def scalars(part: Any, path: str = "") -> Iterator[tuple[str, object]]:  # noqa:
 
 def test_names_that_yaml_would_take_for_numbers_or_null_stay_names() -> None:
     key = {"managedKey": {"name": "null", "spec": {"state": "Active"}}}
-    values = [values_of("sandbox") | key, values_of("persistent"), values_of("monitoring"), values_of("cert-manager")]
+    secret = {"tls": {"mode": "existingSecret", "existingSecret": "789"}}
+    values = [values_of("sandbox") | key, values_of("persistent") | secret, values_of("monitoring")]
     flags = ("template", "123", str(CHART), "--namespace", "456", "--values", "-")
     texts = [helm(*flags, stdin=yaml.safe_dump(each)) for each in values]
     found = [pair for text in texts for each in Rendering.of(text).documents for pair in scalars(each)]
-    assert not [path for path, value in found if value in {123, 456} or value is None]
+    assert not [path for path, value in found if value in {123, 456, 789} or value is None]
     assert ("/rules/0/resourceNames/0", "null") in found
     assert ("/metadata/namespace", "456") in found
 

@@ -139,7 +139,7 @@ readinessProbe:
 {{- define "byok.signerCaVolume" -}}
 - name: signer-ca
   secret:
-    secretName: {{ include "byok.tlsSecret" (index . 0) }}
+    secretName: {{ include "byok.tlsSecret" (index . 0) | quote }}
     optional: {{ index . 1 }}
     defaultMode: 0440
     items:

@@ -4,7 +4,7 @@ metadata:
   labels:
     {{- include "byok.podLabels" (list . "signer") | nindent 4 }}
   annotations:
-    checksum/config: {{ include "byok.signerChecksum" . }}
+    checksum/config: {{ include "byok.signerChecksum" . | quote }}
     {{- with .Values.signer.podAnnotations }}
     {{- toYaml . | nindent 4 }}
     {{- end }}
@@ -111,7 +111,7 @@ outcome.
 # Naming the files makes the kubelet hold the pod back until the Secret has them.
 - name: tls
   secret:
-    secretName: {{ include "byok.tlsSecret" . }}
+    secretName: {{ include "byok.tlsSecret" . | quote }}
     defaultMode: 0440
     items:
       - key: tls.crt
