@@ -182,15 +182,16 @@ class ConsumerKeeper:
         except ApiError as error:
             if error.status != NOT_FOUND:
                 raise
-        left, what = await self._stored(resource, namespace), "deleted"
-        if left is not None and is_ours(left):
-            if resource is not ROLE_BINDINGS:
-                return False
-            if not left.get("subjects"):
-                return True
+        details = {"kind": str(resource), "object": f"{namespace}/{NAME}"}
+        left = await self._stored(resource, namespace)
+        if left is None or not is_ours(left):
+            _LOG.info("deleted", extra=details)
+            return True
+        if resource is not ROLE_BINDINGS:
+            return False
+        if left.get("subjects"):
             await self._api.apply(resource, emptied(left), field_manager=FIELD_MANAGER)
-            what = "emptied, as finalizers keep it"
-        _LOG.info(what, extra={"kind": str(resource), "object": f"{namespace}/{NAME}"})
+            _LOG.info("emptied, as finalizers keep it", extra=details)
         return True
 
     async def _stored(self, resource: Resource, namespace: str) -> JsonObject | None:
