@@ -66,19 +66,22 @@ def _reading(container: Mapping[str, Any]) -> Reading:
 
 
 def measured(kubectl: Kubectl, seconds: float, *namespaces: str) -> dict[str, Usage]:
-    """Measure for at least so many seconds, from a reading of the kubelet's to another one."""
-    before = read(kubectl, namespaces)
+    """Measure for at least so many seconds from now, between two readings that the kubelet has yet to take."""
+    # What it tells may be some seconds old.
+    before = _read_later(kubectl, read(kubectl, namespaces), 0.0, namespaces)
+    after = _read_later(kubectl, before, seconds, namespaces)
+    return {name: _usage(before[name], after[name]) for name in sorted(before.keys() & after.keys())}
 
-    def both() -> dict[str, tuple[Reading, Reading]]:
-        after = read(kubectl, namespaces)
-        pairs = {name: (before[name], after[name]) for name in before.keys() & after.keys()}
-        lengths = {name: later.moment - earlier.moment for name, (earlier, later) in pairs.items()}
-        assert lengths, "no container is measured"
-        assert min(lengths.values()) >= seconds, lengths
-        return pairs
 
-    pairs = until(both, "the kubelet has measured", _MEASURED_WITHIN + seconds)
-    return {name: _usage(earlier, later) for name, (earlier, later) in sorted(pairs.items())}
+def _read_later(kubectl: Kubectl, earlier: Readings, seconds: float, namespaces: Collection[str]) -> Readings:
+    def look() -> Readings:
+        later = read(kubectl, namespaces)
+        passed = {name: later[name].moment - earlier[name].moment for name in earlier.keys() & later.keys()}
+        assert passed, "no container is measured"
+        assert min(passed.values()) > seconds, passed
+        return later
+
+    return until(look, "the kubelet has measured", _MEASURED_WITHIN + seconds)
 
 
 def _usage(earlier: Reading, later: Reading) -> Usage:
