@@ -67,6 +67,8 @@ _CHANGES: dict[str, dict[str, Any]] = {
         **values_of("managed-key"),
         **values_of("owners"),
         **_CONSUMERS,
+        # The managed key's namespace needs its own.
+        "keyOwnership": {"enabled": True, "namespaces": {NAMESPACE: ["arn:aws:kms:eu-central-1:111122223333:key/*"]}},
         "audit": {"mode": "persistent"},
     },
     "cert-manager, and all of pods": {**values_of("pods"), **_CERT_MANAGER},
