@@ -20,13 +20,13 @@ from tests.support.chart_release import (
     helm,
     install,
     plane_for_releases,
-    run_helm,
     stored,
     uninstall,
     upgrade,
     versions,
 )
 from tests.support.eventually import until
+from tests.support.helm import run_helm
 from tests.testenv.binaries import Binaries
 from tests.testenv.kubectl import Kubectl, yaml_of
 

@@ -17,7 +17,7 @@ from tests.support.what_a_cluster_says import told
 from tests.testenv.before_tests import preparing
 from tests.testenv.binaries import helm_binary, say_on_stderr
 from tests.testenv.kubectl import Kubectl
-from tests.testenv.node.chosen import Chosen, chosen_cluster, prepare, restricted_namespace
+from tests.testenv.node.chosen import Chosen, chosen_cluster, own_namespace, prepare
 from tests.testenv.node.images import Image
 from tests.testenv.node.images import images as find_images
 from tests.testenv.node.running import Node
@@ -107,7 +107,7 @@ def images(node: Chosen, pytestconfig: pytest.Config) -> Mapping[str, Image]:
 @pytest.fixture
 def namespace(kubectl: Kubectl) -> Iterator[str]:
     """A namespace of the test's own, under restricted pod security."""
-    with restricted_namespace(kubectl) as name:
+    with own_namespace(kubectl) as name:
         yield name
 
 

@@ -6,19 +6,10 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from tests.chart.rendering import NAMESPACE
 from tests.support import verdicts
 from tests.support.client_pods import PICTURES, EndedPod, client_pod, ended_pod, pictures, run_to_its_end
-from tests.support.release import (
-    ACCOUNT,
-    LATER,
-    MEDIA,
-    METADATA,
-    NAMESPACE,
-    RECIPE,
-    SIGNS,
-    STRANGERS,
-    Release,
-)
+from tests.support.release import ACCOUNT, LATER, MEDIA, METADATA, RECIPE, SIGNS, STRANGERS, Release
 from tests.testenv.kubectl import Kubectl
 from tests.testenv.node.images import Image
 

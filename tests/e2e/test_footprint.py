@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.chart.rendering import NAMESPACE
 from tests.support.e2e_load import Calls, running_load
 from tests.support.e2e_usage import Usage, measured
-from tests.support.release import MEDIA, NAMESPACE, Release
+from tests.support.release import MEDIA, Release
 from tests.testenv.node.images import Image
 
 REPORT_VARIABLE = "BYOK_E2E_REPORT"

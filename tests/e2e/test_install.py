@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from tests.support.release import KEYS, MEDIA, NAME, NAMESPACE, RECIPE, Release, unready
+from tests.chart.rendering import NAMESPACE, RELEASE
+from tests.support.release import KEYS, MEDIA, RECIPE, Release, unready
 from tests.testenv.kubectl import Kubectl
 
 
@@ -23,6 +24,6 @@ def test_everything_becomes_ready_without_a_restart(release: Release, kubectl: K
 
 def test_helm_test_is_green_and_makes_a_real_signature(release: Release) -> None:
     before = signatures(release)
-    said = release.helm("test", NAME, "--logs", "--timeout=240s")
+    said = release.helm("test", RELEASE, "--logs", "--timeout=240s")
     assert "Phase:          Succeeded" in said
     assert signatures(release) == before + 1

@@ -12,7 +12,7 @@ import pytest
 from tests.testenv.binaries import node_binaries
 from tests.testenv.kubectl import Kubectl
 from tests.testenv.node import one_program
-from tests.testenv.node.chosen import Chosen, restricted_namespace
+from tests.testenv.node.chosen import Chosen, own_namespace
 from tests.testenv.node.forwarding import forward
 from tests.testenv.node.running import Node
 from tests.testenv.ports import answers_ok
@@ -98,7 +98,7 @@ def visitor(node: Chosen, tmp_path_factory: pytest.TempPathFactory) -> None:
 @pytest.fixture(scope="module")
 def web(kubectl: Kubectl) -> Iterator[str]:
     """Two replicas of a Deployment, with a Service and a headless one, in a namespace of their own."""
-    with restricted_namespace(kubectl) as namespace:
+    with own_namespace(kubectl) as namespace:
         start_web(kubectl, namespace)
         yield namespace
 

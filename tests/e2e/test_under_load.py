@@ -14,11 +14,12 @@ from typing import Any
 
 import pytest
 
+from tests.chart.rendering import NAMESPACE
 from tests.support.e2e_account import Account
 from tests.support.e2e_certificates import certificates_in, remount, served_by_each, trusted_by
 from tests.support.e2e_kill import kill, restarts
 from tests.support.e2e_load import Calls, Load, running_load
-from tests.support.release import KEYS, MEDIA, NAMESPACE, Release, merged, until
+from tests.support.release import KEYS, MEDIA, Release, merged, until
 from tests.testenv.node.chosen import Chosen
 from tests.testenv.node.images import Image
 

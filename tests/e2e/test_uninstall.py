@@ -6,8 +6,9 @@ The last tests of a release: the second one leaves another release in its place.
 import pytest
 
 from byok_api.audit.chain import ChainReport, verify_chain
+from tests.chart.rendering import NAMESPACE, RELEASE
 from tests.support.inventory import Inventory, Known, inventory
-from tests.support.release import ACCOUNT, KEYS, LATER, MEDIA, NAME, NAMESPACE, RECIPE, Release, until
+from tests.support.release import ACCOUNT, KEYS, LATER, MEDIA, RECIPE, Release, until
 from tests.testenv.kubectl import Kubectl
 
 # Pods of the release are given the time that they need to end.
@@ -76,7 +77,7 @@ def test_the_next_release_takes_up_what_stayed(release: Release, kubectl: Kubect
     release.apply_sandbox()
     release.wait_until_ready()
 
-    release.helm("test", NAME, "--timeout=240s")
+    release.helm("test", RELEASE, "--timeout=240s")
     assert kubectl.get("signingrecipe", RECIPE, "--namespace", MEDIA)["metadata"]["uid"] == stayed
     for pod in release.pods("signer"):
         report = trail(kubectl, pod["metadata"]["name"])

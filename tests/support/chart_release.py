@@ -2,16 +2,14 @@
 
 import json
 import os
-import subprocess
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from tests.chart.rendering import CHART, NAMESPACE, RELEASE
-from tests.testenv.binaries import Binaries, helm_binary, say_on_stderr
+from tests.support.helm import run_helm
+from tests.testenv.binaries import Binaries, say_on_stderr
 from tests.testenv.control_plane import ControlPlane, running_control_plane
 from tests.testenv.foreign_crds import foreign_crds
 from tests.testenv.kubectl import Kubectl
@@ -46,24 +44,6 @@ def plane_for_releases(folder: Path, binaries: Binaries) -> Iterator[ControlPlan
             metadata = {"name": name, "labels": _RESTRICTED}
             plane.kubectl.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": metadata})
         yield plane
-
-
-def run_helm(
-    kubectl: Kubectl, *arguments: str, values: Mapping[str, Any] | None = None
-) -> subprocess.CompletedProcess[str]:
-    """Run helm in the release's namespace, whatever it ends with."""
-    command = [str(helm_binary(os.environ, say_on_stderr)), *arguments, "--namespace", NAMESPACE]
-    if values is not None:
-        command += ["--values", "-"]
-    return subprocess.run(
-        command,
-        check=False,
-        capture_output=True,
-        text=True,
-        input=None if values is None else yaml.safe_dump(dict(values)),
-        env={**os.environ, **kubectl.environ},
-        timeout=90,
-    )
 
 
 def helm(kubectl: Kubectl, *arguments: str, values: Mapping[str, Any] | None = None) -> str:

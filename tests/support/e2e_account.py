@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.support.e2e_load import PYTHON
-from tests.support.release import NAMESPACE
+from tests.chart.rendering import NAMESPACE
+from tests.support.client_pods import PYTHON
 from tests.testenv.kubectl import Kubectl
 
 # Of the sandbox's temporary folder: what the emulated KMS announced to its parent, and what it appends its events to.

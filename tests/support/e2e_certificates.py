@@ -7,7 +7,8 @@ import time
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509 import load_pem_x509_certificates
 
-from tests.support.e2e_load import FOLDER, PYTHON, Load
+from tests.support.client_pods import FOLDER, PYTHON
+from tests.support.e2e_load import Load
 from tests.testenv.kubectl import Kubectl
 
 _HANDSHAKES = """

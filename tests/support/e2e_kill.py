@@ -4,17 +4,15 @@ Not from inside of the container: what is process 1 of its own namespace is spar
 that shares the node's process namespace finds the process by its control group, which is named after the container.
 """
 
-import secrets
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from typing import Any
 
-from tests.support.e2e_load import PYTHON
+from tests.support.client_pods import PYTHON, run_to_its_end
 from tests.support.release import until
 from tests.testenv.kubectl import Kubectl
+from tests.testenv.node.chosen import own_namespace
 from tests.testenv.node.images import Image
 
-_NAME = "killer"
 _WITHIN = 60.0
 _PROGRAM = """
 import os, pathlib, signal, sys
@@ -35,19 +33,10 @@ def kill(kubectl: Kubectl, image: Image, namespace: str, name: str) -> None:
     """Kill the main process of a pod's only container, and wait until the kubelet has noticed; `image` has Python."""
     victim = kubectl.get("pod", name, "--namespace", namespace)
     (container,) = victim["status"]["containerStatuses"]
-    with _privileged_namespace(kubectl) as own:
-        killer = _killer(image, victim["spec"]["nodeName"], container["containerID"].rpartition("/")[2])
-        killer["metadata"]["namespace"] = own
-        kubectl.apply(killer)
-
-        def has_ended() -> bool:
-            phase = kubectl.get("pod", _NAME, "--namespace", own)["status"]["phase"]
-            assert phase in ("Succeeded", "Failed"), phase
-            return True
-
-        until(has_ended, "SIGKILL is sent", _WITHIN)
-        said = kubectl("logs", _NAME, "--namespace", own)
-        assert kubectl.get("pod", _NAME, "--namespace", own)["status"]["phase"] == "Succeeded", said
+    with own_namespace(kubectl, pod_security="privileged") as own:
+        killer = _killer(image, victim["spec"]["nodeName"], container["containerID"].rpartition("/")[2], own)
+        ended = run_to_its_end(kubectl, killer)
+        assert ended.status == 0, ended.said
 
     def is_restarted() -> bool:
         count = restarts(kubectl.get("pod", name, "--namespace", namespace))
@@ -64,22 +53,11 @@ def restarts(pod: Mapping[str, Any]) -> int:
     return count
 
 
-@contextmanager
-def _privileged_namespace(kubectl: Kubectl) -> Iterator[str]:
-    name = f"killer-{secrets.token_hex(4)}"
-    labels = {"pod-security.kubernetes.io/enforce": "privileged"}
-    kubectl.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}})
-    try:
-        yield name
-    finally:
-        kubectl("delete", "namespace", name, "--wait=false")
-
-
-def _killer(image: Image, node: str, container_id: str) -> dict[str, Any]:
+def _killer(image: Image, node: str, container_id: str, namespace: str) -> dict[str, Any]:
     return {
         "apiVersion": "v1",
         "kind": "Pod",
-        "metadata": {"name": _NAME},
+        "metadata": {"name": "killer", "namespace": namespace},
         "spec": {
             "automountServiceAccountToken": False,
             "containers": [

@@ -14,14 +14,13 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
-from tests.support.release import ACCOUNT, CHART, MEDIA, RECIPE, until
+from tests.chart.rendering import CHART
+from tests.support.client_pods import PYTHON, client_pod
+from tests.support.release import MEDIA, RECIPE, until
 from tests.testenv.kubectl import Kubectl
 from tests.testenv.node.images import Image
 
 NAME = "load"
-PYTHON = "/opt/byok/bin/python"
-FOLDER = "/var/run/secrets/byok-signer"
-"""Where jobs find token and CA."""
 _OUTCOMES = "/outcomes/calls.jsonl"
 _STARTED_WITHIN = 60.0
 _MORE_WITHIN = 60.0
@@ -189,66 +188,21 @@ def _files(name: str) -> dict[str, Any]:
 
 def _pod(name: str, image: Image, settings: dict[str, str]) -> dict[str, Any]:
     variables = {
-        "BYOK_SIGNER_CA_FILE": f"{FOLDER}/ca.crt",
-        "BYOK_SIGNER_TOKEN_FILE": f"{FOLDER}/token",
         "BYOK_LOAD_RECIPE": RECIPE,
         "BYOK_LOAD_PICTURE": "/programs/picture.png",
         "BYOK_LOAD_OUTCOMES": _OUTCOMES,
         "PYTHONPATH": "/programs",
         **{f"BYOK_LOAD_{key}": value for key, value in settings.items()},
     }
-    address = {"configMapKeyRef": {"name": "byok-signer", "key": "address"}}
-    container = {
-        "name": "load",
-        "image": image.reference,
-        "imagePullPolicy": "IfNotPresent",
-        "command": [PYTHON, "/programs/load_job.py"],
-        "env": [
-            {"name": "BYOK_SIGNER_ADDRESS", "valueFrom": address},
-            *({"name": key, "value": value} for key, value in variables.items()),
-        ],
-        "securityContext": {
-            "allowPrivilegeEscalation": False,
-            "capabilities": {"drop": ["ALL"]},
-            "readOnlyRootFilesystem": True,
-        },
-        "volumeMounts": [
-            {"name": "byok-signer", "mountPath": FOLDER, "readOnly": True},
-            {"name": "programs", "mountPath": "/programs", "readOnly": True},
-            {"name": "outcomes", "mountPath": "/outcomes"},
-            {"name": "tmp", "mountPath": "/tmp"},  # noqa: S108 - the container's own
-        ],
-    }
-    token = {"audience": "byok-signer", "path": "token", "expirationSeconds": 3600}
-    trusted = {"name": "byok-signer", "items": [{"key": "ca.crt", "path": "ca.crt"}]}
-    items = [{"key": key, "path": path} for key, path in {**_PROGRAMS, "load_job.py": "load_job.py"}.items()]
-    return {
-        "apiVersion": "v1",
-        "kind": "Pod",
-        "metadata": {"name": name, "namespace": MEDIA},
-        "spec": {
-            "serviceAccountName": ACCOUNT,
-            "automountServiceAccountToken": False,
-            "restartPolicy": "Never",
-            "terminationGracePeriodSeconds": 1,
-            "securityContext": {
-                "fsGroup": 65532,
-                "runAsNonRoot": True,
-                "runAsUser": 65532,
-                "seccompProfile": {"type": "RuntimeDefault"},
-            },
-            "containers": [container],
-            "volumes": [
-                {
-                    "name": "byok-signer",
-                    "projected": {"sources": [{"serviceAccountToken": token}, {"configMap": trusted}]},
-                },
-                {
-                    "name": "programs",
-                    "configMap": {"name": name, "items": [*items, {"key": "picture.png", "path": "picture.png"}]},
-                },
-                {"name": "outcomes", "emptyDir": {}},
-                {"name": "tmp", "emptyDir": {}},
-            ],
-        },
-    }
+    pod = client_pod(name, MEDIA, {"image": image.reference, "command": [PYTHON, "/programs/load_job.py"]})
+    (container,) = pod["spec"]["containers"]
+    container["env"] = [*container["env"], *({"name": key, "value": value} for key, value in variables.items())]
+    container["volumeMounts"] += [
+        {"name": "programs", "mountPath": "/programs", "readOnly": True},
+        {"name": "outcomes", "mountPath": "/outcomes"},
+    ]
+    pod["spec"]["volumes"] += [
+        {"name": "programs", "configMap": {"name": name}},
+        {"name": "outcomes", "emptyDir": {}},
+    ]
+    return pod

@@ -6,25 +6,19 @@ answer here is from a fake; KMS alone is emulated, in the release's own pod.
 
 import base64
 import json
-import os
-import subprocess
 import time
 from collections.abc import Callable, Mapping
 from copy import deepcopy
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, TypeVar
 
-import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.testenv.binaries import helm_binary, say_on_stderr
+from tests.chart.rendering import CHART, NAMESPACE, RELEASE
+from tests.support.helm import run_helm
 from tests.testenv.kubectl import Kubectl, KubectlError, yaml_of
 from tests.testenv.node.images import Image
 
-CHART = Path(__file__).parents[2] / "charts" / "byok-operator"
-NAME = "byok"
-NAMESPACE = "byok-system"
 KEYS = "brand-keys"
 """Namespace of the sandbox's keys."""
 MEDIA = "media"
@@ -91,18 +85,7 @@ class Release:
 
     def helm(self, *arguments: str, values: Values | None = None) -> str:
         """Run helm in the release's namespace and return what it printed; AssertionError says what it complained of."""
-        command = [str(helm_binary(os.environ, say_on_stderr)), *arguments, "--namespace", NAMESPACE]
-        if values is not None:
-            command += ["--values", "-"]
-        ended = subprocess.run(
-            command,
-            check=False,
-            capture_output=True,
-            text=True,
-            input=None if values is None else yaml.safe_dump(dict(values)),
-            env={**os.environ, **self.kubectl.environ},
-            timeout=_HELM_LIMIT,
-        )
+        ended = run_helm(self.kubectl, *arguments, values=values, limit=_HELM_LIMIT)
         assert ended.returncode == 0, f"helm {' '.join(arguments)}: {ended.stderr}{ended.stdout}"
         return ended.stdout
 
@@ -110,20 +93,20 @@ class Release:
         """Make the release, in a namespace of restricted pods, and return helm's notes; nothing is waited for."""
         self.values = install_values(self.images)
         self.make_namespace(NAMESPACE, SIGNS)
-        return self.helm("install", NAME, str(CHART), "--create-namespace", values=self.values)
+        return self.helm("install", RELEASE, str(CHART), "--create-namespace", values=self.values)
 
     def upgrade(self, changes: Values) -> str:
         """Upgrade the release by values that are merged into those so far; nothing is waited for."""
         self.values = merged(self.values, changes)
-        return self.helm("upgrade", NAME, str(CHART), values=self.values)
+        return self.helm("upgrade", RELEASE, str(CHART), values=self.values)
 
     def uninstall(self) -> str:
         """Take the release away; nothing but helm itself is waited for."""
-        return self.helm("uninstall", NAME)
+        return self.helm("uninstall", RELEASE)
 
     def remove(self) -> None:
         """Take away all that was made for the tests, the users' objects and the kinds included, and wait for that."""
-        self.helm("uninstall", NAME, "--ignore-not-found")
+        self.helm("uninstall", RELEASE, "--ignore-not-found")
         missing = ("--ignore-not-found", "--timeout=50s")
         self.kubectl("delete", "namespace", NAMESPACE, KEYS, MEDIA, LATER, STRANGERS, *missing)
         self.kubectl("delete", "crd", "byokkeys.byok.dev", "signingrecipes.byok.dev", *missing)
@@ -181,7 +164,7 @@ class Release:
 
     def pods(self, component: str) -> list[dict[str, Any]]:
         """Give the pods of `signer`, `operator` or `sandbox` that are not on their way out, by name."""
-        selector = f"app.kubernetes.io/component={component},app.kubernetes.io/instance={NAME}"
+        selector = f"app.kubernetes.io/component={component},app.kubernetes.io/instance={RELEASE}"
         found = self.kubectl.get("pods", "--namespace", NAMESPACE, "-l", selector)["items"]
         return [pod for pod in found if "deletionTimestamp" not in pod["metadata"]]
 

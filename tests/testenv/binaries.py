@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -98,10 +98,9 @@ def _find(modules: Sequence[Module], environ: Mapping[str, str], say: Say) -> di
 
 
 def _in_cache(modules: Sequence[Module], environ: Mapping[str, str], say: Say) -> dict[str, Path]:
-    cache = cache_folder(environ)
     return {
         program: folder / program
-        for module, folder in ((module, _built(module, cache, environ, say)) for module in modules)
+        for module, folder in ((module, _built(module, environ, say)) for module in modules)
         for program in module.programs
     }
 
@@ -129,26 +128,34 @@ def cache_folder(environ: Mapping[str, str]) -> Path:
     return cache
 
 
-def _built(module: Module, cache: Path, environ: Mapping[str, str], say: Say) -> Path:
+def cached(module: Module, environ: Mapping[str, str], say: Say, make: Callable[[Path, Path], None]) -> Path:
+    """Find what is made of a module in the cache, or have `make` do so by a go command, into a new folder."""
+    cache = cache_folder(environ)
     folder = cache / module.cache_key
     if folder.exists():
         return folder
-    with locked(cache / f"{module.name}.lock", say):
+    with _locked(cache / f"{module.name}.lock", say):
         if not folder.exists():
             go = find_go(module.go_version, cache, environ, say)
-            _build(module, folder, go, environ, say=say)
+            with tempfile.TemporaryDirectory(dir=cache) as temporary:
+                made = Path(temporary) / "made"
+                made.mkdir()
+                make(go, made)
+                made.rename(folder)
     return folder
 
 
-def _build(module: Module, folder: Path, go: Path, environ: Mapping[str, str], *, say: Say) -> None:
+def _built(module: Module, environ: Mapping[str, str], say: Say) -> Path:
     programs = ", ".join(module.programs)
-    say(f"building {programs} from {module.folder} with {go}: once, and up to ten minutes on two cores")
-    started = time.monotonic()
-    with tempfile.TemporaryDirectory(dir=folder.parent) as temporary:
+
+    def build(go: Path, folder: Path) -> None:
+        say(f"building {programs} from {module.folder} with {go}: once, and up to ten minutes on two cores")
+        started = time.monotonic()
         for program, package in module.programs.items():
-            _go_build(module, Path(temporary) / "built" / program, package, go, environ=environ)
-        (Path(temporary) / "built").rename(folder)
-    say(f"built {programs} in {time.monotonic() - started:.0f} s into {folder}")
+            _go_build(module, folder / program, package, go, environ=environ)
+        say(f"built {programs} in {time.monotonic() - started:.0f} s into {cache_folder(environ) / module.cache_key}")
+
+    return cached(module, environ, say, build)
 
 
 def _go_build(module: Module, output: Path, package: str, go: Path, *, environ: Mapping[str, str]) -> None:
@@ -177,7 +184,7 @@ def _go_build(module: Module, output: Path, package: str, go: Path, *, environ: 
 
 
 @contextmanager
-def locked(path: Path, say: Say) -> Iterator[None]:
+def _locked(path: Path, say: Say) -> Iterator[None]:
     """Keep other runs from building the same thing meanwhile."""
     with path.open("w") as file:
         try:

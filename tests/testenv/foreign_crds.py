@@ -7,12 +7,11 @@ import json
 import shutil
 import subprocess
 import sys
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
-from tests.testenv.binaries import cache_folder, locked
-from tests.testenv.go_toolchain import Say, find_go
+from tests.testenv.binaries import cached
+from tests.testenv.go_toolchain import Say
 from tests.testenv.modules import Module, TestenvError, required
 
 CRDS = Module(Path(__file__).parent / "crds", {})
@@ -29,22 +28,14 @@ FILES: Mapping[str, tuple[str, ...]] = {
 
 def foreign_crds(environ: Mapping[str, str], say: Say) -> Path:
     """Find in the cache or download the CRDs, and give their folder; TestenvError says what is missing."""
-    cache = cache_folder(environ)
-    folder = cache / CRDS.cache_key
-    if folder.exists():
-        return folder
-    with locked(cache / f"{CRDS.name}.lock", say):
-        if not folder.exists():
-            go = find_go(CRDS.go_version, cache, environ, say)
-            with tempfile.TemporaryDirectory(dir=cache) as temporary:
-                taken = Path(temporary) / "taken"
-                taken.mkdir()
-                for module, files in FILES.items():
-                    root = _downloaded(go, module, environ)
-                    for file in files:
-                        shutil.copyfile(root / file, taken / Path(file).name)
-                taken.rename(folder)
-    return folder
+
+    def take(go: Path, folder: Path) -> None:
+        for module, files in FILES.items():
+            root = _downloaded(go, module, environ)
+            for file in files:
+                shutil.copyfile(root / file, folder / Path(file).name)
+
+    return cached(CRDS, environ, say, take)
 
 
 def _downloaded(go: Path, module: str, environ: Mapping[str, str]) -> Path:

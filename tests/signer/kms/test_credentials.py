@@ -158,13 +158,17 @@ async def found_by_default_chain() -> str:
         own.close()
 
 
+def as_irsa_does(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+    monkeypatch.setenv("AWS_ROLE_ARN", IRSA)
+    monkeypatch.setenv("AWS_WEB_IDENTITY_TOKEN_FILE", str(folder / "token"))
+    monkeypatch.setenv("AWS_REGION", "eu-central-1")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-central-1")
+
+
 async def test_a_projected_token_is_exchanged_as_irsa_does(
     sources: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setenv("AWS_ROLE_ARN", IRSA)
-    monkeypatch.setenv("AWS_WEB_IDENTITY_TOKEN_FILE", str(tmp_path / "token"))
-    monkeypatch.setenv("AWS_REGION", "eu-central-1")
-    monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-central-1")
+    as_irsa_does(monkeypatch, tmp_path)
     monkeypatch.setenv("AWS_ENDPOINT_URL_STS", sources)
     assert await found_by_default_chain() == "ASIAIRSA"
 
@@ -180,10 +184,7 @@ async def test_the_agent_of_eks_pod_identities_is_asked(
 async def test_sts_is_asked_through_the_proxy_and_the_agent_of_eks_pod_identities_never(
     sources: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setenv("AWS_ROLE_ARN", IRSA)
-    monkeypatch.setenv("AWS_WEB_IDENTITY_TOKEN_FILE", str(tmp_path / "token"))
-    monkeypatch.setenv("AWS_REGION", "eu-central-1")
-    monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-central-1")
+    as_irsa_does(monkeypatch, tmp_path)
     made = TlsAuthority.create(now=datetime.now(UTC))
     (tmp_path / "ca").write_text(made.trust_anchor_pem)
     monkeypatch.setenv("AWS_CA_BUNDLE", str(tmp_path / "ca"))

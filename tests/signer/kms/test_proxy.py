@@ -13,7 +13,7 @@ from byok_sandbox.ca import TlsAuthority
 from byok_service.proxies import Proxies, Proxy
 from byok_signer.kms.connection import DisconnectedError, NotSentError, TransportError
 from tests.support.connect_proxy import ConnectProxy, connect_proxy
-from tests.support.peers import Peer, Script, Server, echo, pool, post, serving, silent, slow
+from tests.support.peers import Peer, Script, Server, cancel_one, echo, pool, post, serving, silent, slow
 
 TARGET = "kms.example:443"
 
@@ -208,11 +208,7 @@ async def test_a_call_that_is_cancelled_or_late_gives_its_tunnel_up(script: Scri
     async with serving(script, tls.kms) as server, connect_proxy() as proxy:
         placed(server, proxy)
         async with pool(limit=1, ca_file=tls.ca_file, proxies=through(proxy)) as transport:
-            call = asyncio.create_task(post(transport, server))
-            await server.begun.get()
-            call.cancel()
-            with pytest.raises(asyncio.CancelledError):
-                await call
+            await cancel_one(transport, server)
             await proxy.wait_for_end()
             with pytest.raises(TransportError, match="no answer of"):
                 await post(transport, server, patience=0.5)

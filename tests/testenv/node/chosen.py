@@ -115,10 +115,10 @@ def chosen_cluster(folder: Path, say: Say) -> Iterator[Chosen]:
 
 
 @contextmanager
-def restricted_namespace(kubectl: Kubectl) -> Iterator[str]:
-    """Make a namespace of another name each time, under restricted pod security; it is deleted on leaving."""
+def own_namespace(kubectl: Kubectl, *, pod_security: str = "restricted") -> Iterator[str]:
+    """Make a namespace of another name each time, under a level of pod security; it is deleted on leaving."""
     name = f"test-{secrets.token_hex(4)}"
-    labels = {"pod-security.kubernetes.io/enforce": "restricted"}
+    labels = {"pod-security.kubernetes.io/enforce": pod_security}
     kubectl.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}})
     try:
         yield name
