@@ -5,6 +5,8 @@ import os
 import signal
 import sys
 
+from byok_client.cli.interruption import leave_to_ctrl_c
+
 
 def main() -> None:
     """Run the command line of this process and end it with the command's status."""
@@ -14,6 +16,7 @@ def main() -> None:
         if isinstance(stream, io.TextIOWrapper):
             # A file name may hold what the terminal's encoding cannot say.
             stream.reconfigure(errors="backslashreplace")
+    leave_to_ctrl_c()
     try:
         from byok_client.cli.app import run  # noqa: PLC0415 - so that Ctrl-C is heeded while it loads, too
 

@@ -12,6 +12,7 @@ from typing import Annotated, Any, NoReturn, TypeVar
 import typer
 
 from byok_client.cli.exits import Exit
+from byok_client.cli.interruption import interrupt_on_ctrl_c
 
 _T = TypeVar("_T")
 
@@ -75,6 +76,7 @@ def unless_refused(work: Callable[[], _T], output_format: Format) -> _T:
     """Do something; a refusal is printed and ends the command with its status."""
     from byok_client.cli.refusals import Refusal, exit_of, explain  # noqa: PLC0415 - grpc, which help does without
 
+    interrupt_on_ctrl_c()
     try:
         return work()
     except Refusal as refusal:

@@ -110,7 +110,7 @@ def test_every_file_is_as_it_was_or_whole_and_signed(
 
     if "init_import_site" not in err:  # Python's own beginning, in which it dies of Ctrl-C
         # Who ends by a signal before heeding it has a negative status, and the shell shows 128 and the number.
-        assert process.returncode in {0, 128 + number, -number}
+        assert process.returncode in {0, 128 + number, -number}, err
         assert "Traceback" not in err
     assert sorted(path.name for path in bench.inputs.iterdir()) == [f"{number:02}.jpg" for number in range(FILES)]
     signed = set(bench.outputs.iterdir())
