@@ -205,6 +205,12 @@ def accepted_by(user: str) -> dict[str, str]:
     return {"acceptedBy": user, "acceptedAt": "2026-01-01T00:00:00Z", "terms": "signing-terms-3"}
 
 
+def narrowed(proxy: str, *cidrs: str) -> dict[str, Any]:
+    """Values that close the network but for KMS, and reach it through this proxy as well."""
+    closed = {"networkPolicy": {"kms": {"cidrs": ["10.2.0.0/16"]}}, "apiServer": {"cidrs": ["10.0.0.0/28"]}}
+    return {**closed, "proxy": {"https": proxy, "cidrs": list(cidrs)}}
+
+
 @pytest.mark.parametrize(
     ("values", "said"),
     [
@@ -245,6 +251,11 @@ def accepted_by(user: str) -> dict[str, str]:
             {"networkPolicy": {"kms": {"cidrs": ["10.2.0.0/16"]}}, "apiServer": {"ports": [6443, 443]}},
             "set apiServer.cidrs as well, or apiServer.ports without 443",
         ),
+        (
+            narrowed("https://proxy.example"),
+            "as the rule for the proxy lets any address through on port 443; set proxy.cidrs as well",
+        ),
+        (narrowed("http://proxy.example:443/"), "as the rule for the proxy lets any address through on port 443"),
         (
             {"networkPolicy": {"dns": {"namespaces": [], "cidrs": []}}},
             "networkPolicy.dns: without namespaces and cidrs",
@@ -288,6 +299,10 @@ def test_values_that_do_not_fit_together_are_refused_by_name(values: dict[str, A
                 "kms": {"cidrs": ["10.2.0.0/16"]},
             }
         },
+        narrowed("https://proxy.example", "10.1.0.0/24"),
+        narrowed("https://proxy.example:3128"),
+        narrowed("http://proxy.example"),
+        {"proxy": {"https": "https://proxy.example"}, "apiServer": {"cidrs": ["10.0.0.0/28"]}},
         {"networkPolicy": {"dns": {"namespaces": []}}},
         {"networkPolicy": {"dns": {"cidrs": []}}},
         {"managedKey": {"name": "a", "spec": {"acknowledgement": accepted_by(_OPERATOR)}}},

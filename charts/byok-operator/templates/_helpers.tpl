@@ -169,6 +169,12 @@ byok-signer-tls
 {{ ternary "StatefulSet" "Deployment" (eq (include "byok.persistent" .) "true") }}
 {{- end }}
 
+{{/* Port of the proxy, where there is one. Takes $. */}}
+{{- define "byok.proxyPort" -}}
+{{- $url := urlParse .Values.proxy.https -}}
+{{- $url.host | regexFind ":[0-9]+$" | trimPrefix ":" | default (eq $url.scheme "http" | ternary "80" "443") -}}
+{{- end }}
+
 {{/* Ports of a NetworkPolicy. Takes a list of port numbers. */}}
 {{- define "byok.tcpPorts" -}}
 {{- range . }}
