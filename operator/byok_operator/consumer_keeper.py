@@ -90,8 +90,8 @@ class ConsumerKeeper:
             self._seen = present
             self.problems = tuple(problems)
             there, complete = len(present & self._consumers.keys()), len(served) if bundle is not None else 0
-            absent = len(self._consumers) - there
-            self._metrics.consumers({"served": complete, "absent": absent, "failed": there - complete})
+            states = {"served": complete, "absent": len(self._consumers) - there, "failed": there - complete}
+            self._metrics.consumers({**states, "uncleared": len(self._stuck)})
 
     async def _serve_all(self, present: set[str], bundle: bytes | None, problems: list[str], served: set[str]) -> None:
         owner = await self._owner(problems)
@@ -153,7 +153,6 @@ class ConsumerKeeper:
 
     async def _clear(self, namespace: str, problems: list[str]) -> None:
         """Take from a namespace what an operator has put there; what anybody else has stays."""
-        self._stuck.pop(namespace, None)
         before = len(problems)
         for resource in KINDS:
             try:
@@ -167,6 +166,8 @@ class ConsumerKeeper:
                     f"{resource} {namespace}/{NAME} could not be taken away, though the namespace is no consumer:"
                     f" {trouble}; it is tried again"
                 )
+        # Not sooner, so that what one was stuck with still counts while the API server is away.
+        self._stuck.pop(namespace, None)
         if len(problems) == before:
             self._cleared.add(namespace)
         else:

@@ -129,7 +129,9 @@ class Metrics:
         self._leader = self._gauge("leader", "1 while this process is the one that writes, else 0.")
         self._depth = self._gauge("queue_depth", "Objects that are due or being worked on.")
         self._consumers = self._gauge(
-            "consumer_namespaces", "Namespaces of the installation's list: served, absent, or failed.", "state"
+            "consumer_namespaces",
+            "Namespaces of the installation's list: served, absent, or failed; and others, uncleared of what they had.",
+            "state",
         )
         self._age = self._gauge("queue_age_seconds", "For how long the object that waits longest has been due.")
 

@@ -238,6 +238,32 @@ async def test_what_could_not_be_taken_away_is_named_and_tried_again(keeping: Ke
     assert keeping.served() == {}
 
 
+async def test_namespaces_that_cannot_be_cleared_are_counted_until_they_are(keeping: Keeping) -> None:
+    keeping.restart()
+    for namespace in ("default", "news"):
+        keeping.was_served(namespace)
+    keeping.server.spoiled = {"default", "news"}
+    await keeping.look()
+    assert keeping.count("uncleared") == 2
+    keeping.server.spoiled = {"news"}
+    await keeping.look()
+    assert keeping.count("uncleared") == 1
+    keeping.present.remove("news")
+    await keeping.look()
+    assert keeping.count("uncleared") == 0
+
+
+async def test_one_that_could_not_be_cleared_still_counts_while_the_api_server_is_away(keeping: Keeping) -> None:
+    keeping.restart()
+    for namespace in ("default", "media"):
+        keeping.was_served(namespace)
+    keeping.server.spoiled = {"default", "media"}
+    await keeping.look()
+    keeping.server.answers += [web.json_response({"message": "overloaded"}, status=503) for _ in range(20)]
+    assert "consumers could not be looked after" in (await keeping.look())[-1]
+    assert keeping.count("uncleared") == 2
+
+
 async def test_a_namespace_is_searched_once_an_hour(keeping: Keeping) -> None:
     await keeping.look()
     keeping.was_served("default")

@@ -56,7 +56,7 @@ VALUES = {
     ("byok_operator_reconcile_seconds", "outcome"): frozenset(
         {*Applied, "waiting", "unavailable", "refused", "failed"}
     ),
-    ("byok_operator_consumer_namespaces", "state"): frozenset({"served", "absent", "failed"}),
+    ("byok_operator_consumer_namespaces", "state"): frozenset({"served", "absent", "failed", "uncleared"}),
     ("byok_operator_probe_seconds", "outcome"): _REASONS | {"ok"},
 }
 
