@@ -21,6 +21,7 @@ from byok_signer.kms.port import (
     Allowed,
     KeyDescription,
     KeyHandle,
+    OnLost,
     PublicKeyAnswer,
     SignAnswer,
 )
@@ -124,12 +125,26 @@ class SoftwareKms:
         named = tuple(a for a in algorithms_of(material.spec) if a.facts.kms in material.algorithms)
         return PublicKeyAnswer(stored.arn, material.spki, material.spec, "SIGN_VERIFY", named, request_id)
 
-    async def sign(self, key: KeyHandle, algorithm: SigningAlgorithm, *, message: bytes, timeout: float) -> SignAnswer:
+    async def sign(
+        self,
+        key: KeyHandle,
+        algorithm: SigningAlgorithm,
+        *,
+        message: bytes,
+        timeout: float,
+        on_lost: OnLost | None = None,  # noqa: ARG002 - the port's; no answer is ever lost here
+    ) -> SignAnswer:
         """Sign `message`, hashed here where the algorithm hashes; `MessageTooLong` beyond 4,096 bytes with Ed25519."""
         return await self._sign(key, algorithm, payload_of_message(key.name, algorithm, message), timeout)
 
     async def sign_digest(
-        self, key: KeyHandle, algorithm: SigningAlgorithm, *, digest: bytes, timeout: float
+        self,
+        key: KeyHandle,
+        algorithm: SigningAlgorithm,
+        *,
+        digest: bytes,
+        timeout: float,
+        on_lost: OnLost | None = None,  # noqa: ARG002 - the port's; no answer is ever lost here
     ) -> SignAnswer:
         """Sign a digest made elsewhere; `DigestMismatch` if its length is not the algorithm's, or it has none."""
         return await self._sign(key, algorithm, payload_of_digest(key.name, algorithm, digest), timeout)

@@ -1,25 +1,30 @@
 """One signature asked of KMS, whatever it is for: a claim, or a certificate request.
 
     announce (intent, durable) -> settle: ask (breaker, KMS, verification), then outcome, durable
+                                       |
+                                       +-- an answer got lost: intent that settles the one before, durable; ask again
 
-Every intent gets its outcome, and no signature is released before that is durable.
+Every intent is settled, and no signature is released before that is durable. Nor is KMS asked again before a request
+that may have left a signature is on record: so whenever the signer is killed, an intent that nothing settles stands for
+one signature at most.
 """
 
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import partial
 
 from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
 
 from byok_api import signatures
 from byok_api.algorithms import SigningAlgorithm
-from byok_api.audit import AuditEvent, AuditId, Kind, Outcome
+from byok_api.audit import Attempt, AuditEvent, AuditId, Kind, Outcome
 from byok_api.errors import Reason, Refusal
 from byok_api.signatures import SignatureError
 from byok_signer.breaker import Breaker
 from byok_signer.entries import KeyEntry, Pin
 from byok_signer.health import HealthBoard
-from byok_signer.kms.errors import KmsError, failure_of
+from byok_signer.kms.errors import KmsError, failure_of, told_of_attempts
 from byok_signer.kms.messages import Payload
 from byok_signer.kms.port import KeyHandle, SignAnswer
 from byok_signer.ports import Ports
@@ -53,6 +58,9 @@ class Announced:
     subject: SubjectFields
     demand: Demand
     intent: AuditId
+    """The last one: that which the next record settles."""
+    lost: bool = False
+    """Whether KMS may have signed before that, and nobody has the signature."""
 
 
 class Asking:
@@ -90,23 +98,32 @@ class Asking:
         self, announced: Announced, make: Callable[[], Awaitable[SignAnswer]]
     ) -> tuple[SignAnswer, AuditId]:
         """Do what the intent announces, and record what came of it; from here on nobody may call it off."""
-        kind, intent, subject = announced.kind, announced.intent.sequence, announced.subject
+        kind, subject = announced.kind, announced.subject
         try:
             answer = await make()
         except Exception as error:
             failure = failure_of(error)
-            if not failure["attempts"]:
+            if announced.lost:
+                failure["outcome"] = Outcome.UNKNOWN
+            elif not failure["attempts"]:
                 self._ports.quotas.give_back(announced.demand)
-            await self._ports.audit.append(AuditEvent(kind=kind, intent=intent, **failure, **subject))
+            failed = AuditEvent(kind=kind, intent=announced.intent.sequence, **failure, **subject)
+            await self._ports.audit.append(failed)
             raise
         subject["key_arn"] = answer.key_arn.text
-        signed = AuditEvent(kind=kind, intent=intent, outcome=Outcome.SIGNED, attempts=answer.attempts, **subject)
+        signed = AuditEvent(
+            kind=kind,
+            intent=announced.intent.sequence,
+            outcome=Outcome.SIGNED,
+            attempts=answer.attempts,
+            **subject,
+        )
         return answer, await self._ports.audit.append(signed)
 
-    async def ask(self, question: Question, quota: QuotaKey, *, remaining: float) -> SignAnswer:
-        """Have KMS sign, and check that it did; Refusal, KmsAnswerInvalid included."""
+    async def ask(self, question: Question, announced: Announced, *, remaining: float) -> SignAnswer:
+        """Have KMS sign what was announced, and check that it did; Refusal, KmsAnswerInvalid included."""
         self._breaker.enter(question.handle)
-        answer = await self._call(question, quota, remaining)
+        answer = await self._call(question, announced, remaining)
         try:
             _check_answer(question, answer)
         except SignatureError as error:
@@ -116,14 +133,21 @@ class Asking:
         self._health.verified(question.pin)
         return answer
 
-    async def _call(self, question: Question, quota: QuotaKey, timeout: float) -> SignAnswer:  # noqa: ASYNC109 - KMS's
+    async def _announce_again(self, announced: Announced, attempts: tuple[Attempt, ...]) -> None:
+        """Record what was asked in vain, and that KMS is asked again; Refusal if that cannot be recorded."""
+        again = AuditEvent(kind=Kind.INTENT, intent=announced.intent.sequence, attempts=attempts, **announced.subject)
+        announced.intent = await self._ports.audit.append(again)
+        announced.lost = True
+
+    async def _call(self, question: Question, announced: Announced, timeout: float) -> SignAnswer:  # noqa: ASYNC109 - KMS's
         kms, handle, algorithm, payload = self._ports.kms, question.handle, question.algorithm, question.payload
+        on_lost = partial(self._announce_again, announced)
         started, outcome = time.monotonic(), Reason.Internal.name
         try:
             if payload.message_type == "RAW":
-                answer = await kms.sign(handle, algorithm, message=payload.data, timeout=timeout)
+                answer = await kms.sign(handle, algorithm, message=payload.data, timeout=timeout, on_lost=on_lost)
             else:
-                answer = await kms.sign_digest(handle, algorithm, digest=payload.data, timeout=timeout)
+                answer = await kms.sign_digest(handle, algorithm, digest=payload.data, timeout=timeout, on_lost=on_lost)
             outcome = "ok"
         except KmsError as refusal:
             outcome = refusal.reason.name
@@ -131,7 +155,7 @@ class Asking:
             if refusal.reason is not Reason.KmsDeadlineExceeded or timeout >= _FAIR:
                 self._health.failed(question.pin, refusal)
             if refusal.reason is Reason.KmsThrottled:
-                self._ports.quotas.throttled(quota)
+                self._ports.quotas.throttled(announced.demand.quota)
             raise
         finally:
             self._ports.metrics.kms_called("Sign", outcome, time.monotonic() - started)
@@ -144,14 +168,7 @@ def check_release(answer: SignAnswer, check_standing: Callable[[], None]) -> Sig
     try:
         check_standing()
     except Refusal as refusal:
-        # Told as KMS's own, so that the record of the failure has what KMS was asked.
-        raise KmsError(
-            refusal.reason,
-            refusal.message,
-            retry_after=refusal.retry_after,
-            metadata=refusal.metadata,
-            attempts=answer.attempts,
-        ) from None
+        raise told_of_attempts(refusal, answer.attempts) from None
     return answer
 
 

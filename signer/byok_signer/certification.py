@@ -186,7 +186,7 @@ class Certifier:
         async def make() -> SignAnswer:
             self._check_still_standing(job)
             remaining = min(job.request.call.remaining, _TIMEOUT)
-            answer = await self._asking.ask(job.question, demand.quota, remaining=remaining)
+            answer = await self._asking.ask(job.question, announced, remaining=remaining)
             answer = check_release(answer, lambda: self._check_still_standing(job))
             made.append(job.unsigned.signed(answer.signature_der or answer.signature))
             return answer

@@ -1,8 +1,9 @@
 """Signs the head of the audit chain now and then, with a KMS key of its own.
 
 When the signer starts, every so many minutes while records are written, and when it ends: an intent, `kms:Sign` over
-that intent's place and hash, the checkpoint. A key that cannot be used when the signer starts is a mistake to be
-mended; later on a checkpoint that fails is recorded, counted and tried again, and never stops signing.
+that intent's place and hash, the checkpoint. Where an answer gets lost, KMS is not asked for the same again: another
+intent settles that one, and is signed in its place, once. A key that cannot be used when the signer starts is a mistake
+to be mended; later on a checkpoint that fails is recorded, counted and tried again, and never stops signing.
 """
 
 import asyncio
@@ -10,12 +11,14 @@ import contextlib
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import NoReturn
 
 from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
 from cryptography.hazmat.primitives.serialization import load_der_public_key
 
 from byok_api.algorithms import SigningAlgorithm
-from byok_api.audit import Kind, checkpoint, checkpoint_intent, statement
+from byok_api.audit import Attempt, AuditEvent, Head, Kind, Outcome, checkpoint, checkpoint_intent, statement
 from byok_api.errors import Reason, Refusal
 from byok_api.references import KeyArn, ObjectName
 from byok_api.signatures import SignatureError, spki_sha256_of_der, verify
@@ -48,6 +51,15 @@ class _Key:
     public_key: PublicKeyTypes
 
 
+class _BegunAnewError(Exception):
+    """An answer got lost; the intent that settles the one before is there to be signed."""
+
+    def __init__(self, intent: AuditEvent, head: Head) -> None:
+        super().__init__()
+        self.intent = intent
+        self.head = head
+
+
 @dataclass(eq=False, kw_only=True)
 class Checkpointer:
     """Makes checkpoints from `start` to `close`."""
@@ -61,7 +73,7 @@ class Checkpointer:
     """Told what each try came to: `ok`, or a Reason's name."""
     _key: _Key | None = field(default=None, init=False)
     _covered: int = field(default=-1, init=False)
-    """Records of this sink that were there after the last checkpoint, it and its intent included."""
+    """Records of this sink that were there after the last checkpoint, it and its intents included."""
     _stopping: asyncio.Event = field(default_factory=asyncio.Event, init=False)
     _running: "asyncio.Task[None] | None" = field(default=None, init=False)
 
@@ -124,8 +136,7 @@ class Checkpointer:
         try:
             key = self._key = self._key or await self._look()
             before = self.audit.counts().records
-            await self._sign(key)
-            self._covered = before + 2
+            self._covered = before + await self._sign(key)
             outcome = "ok"
         except Refusal as refusal:
             outcome = refusal.reason.name
@@ -148,20 +159,42 @@ class Checkpointer:
             raise Refusal(Reason.KmsAnswerInvalid, f"the public key of {answer.key_arn} is malformed") from None
         return _Key(replace(self.handle, resolved_arn=answer.key_arn), answer.algorithms[0], answer.spki, public_key)
 
-    async def _sign(self, key: _Key) -> None:
+    async def _sign(self, key: _Key) -> int:
+        """Make a checkpoint, and return how many records that took."""
+        time, timeout = asyncio.get_running_loop().time, self._timeout
+        due = time() + timeout
         intent = checkpoint_intent(key.handle.signing_arn.text, key.algorithm)
         head = await self.audit.append_head(intent)
         try:
-            answer = await self._ask(key, statement(head))
+            await self._settle(key, intent, head, timeout)
+        except _BegunAnewError as anew:
+            await self._settle(key, anew.intent, anew.head, due - time())
+            return 3
+        return 2
+
+    async def _settle(self, key: _Key, intent: AuditEvent, head: Head, timeout: float) -> None:  # noqa: ASYNC109 - KMS's
+        try:
+            answer = await self._ask(key, intent, head, timeout)
+        except _BegunAnewError:
+            raise
         except Exception as error:
-            failed = replace(intent, kind=Kind.CHECKPOINT, intent=head.sequence, **failure_of(error))
-            await self.audit.append(failed)
+            failure = failure_of(error)
+            if intent.attempts:
+                failure["outcome"] = Outcome.UNKNOWN
+            await self.audit.append(replace(intent, kind=Kind.CHECKPOINT, intent=head.sequence, **failure))
             raise
         signed = checkpoint(intent, head, spki=key.spki, signature=answer.signature, attempts=answer.attempts)
         await self.audit.append(signed)
 
-    async def _ask(self, key: _Key, message: bytes) -> SignAnswer:
-        answer = await self.kms.sign(key.handle, key.algorithm, message=message, timeout=self._timeout)
+    async def _begin_anew(self, intent: AuditEvent, head: Head, attempts: tuple[Attempt, ...]) -> NoReturn:
+        if intent.attempts:
+            raise Refusal(Reason.KmsUnavailable, f"KMS's answers for a checkpoint by {intent.key_arn} get lost")
+        again = replace(intent, intent=head.sequence, attempts=attempts)
+        raise _BegunAnewError(again, await self.audit.append_head(again))
+
+    async def _ask(self, key: _Key, intent: AuditEvent, head: Head, timeout: float) -> SignAnswer:  # noqa: ASYNC109 - KMS's
+        message, on_lost = statement(head), partial(self._begin_anew, intent, head)
+        answer = await self.kms.sign(key.handle, key.algorithm, message=message, timeout=timeout, on_lost=on_lost)
         try:
             verify(key.public_key, key.algorithm, answer.signature, message=message)
         except SignatureError as error:

@@ -3,7 +3,7 @@
     breaker -> quota -> intent, durable -> does it still stand? -> KMS -> verify -> does it still? -> outcome, durable
 
 Up to the intent a signature is called off when all who wait for it have gone. From the intent on it goes to its end,
-whoever goes away: every intent gets its outcome, and no signature is released before that is durable. KMS may take
+whoever goes away: every intent is settled, and no signature is released before that is durable. KMS may take
 seconds, retries included: a signature that it made of what was withdrawn meanwhile is recorded, and released to nobody.
 """
 
@@ -95,7 +95,7 @@ class Signing:
 
         async def make() -> SignAnswer:
             self._check_standing(work)
-            answer = await self._asking.ask(question, demand.quota, remaining=work.admission.call.remaining)
+            answer = await self._asking.ask(question, announced, remaining=work.admission.call.remaining)
             return check_release(answer, partial(self._check_standing, work))
 
         made = await self._asking.settle(announced, make)

@@ -31,7 +31,7 @@ from byok_sandbox.kms.injection import (
     Truncate,
     WrongKeyId,
 )
-from tests.support.chaos import Jobs, Signer, Stage, checked_accounts, orders
+from tests.support.chaos import Jobs, Order, Signer, Stage, checked_accounts, orders
 from tests.support.emulator import running_emulator
 from tests.support.signer import until
 
@@ -55,7 +55,6 @@ FAULTS: dict[int, Fault] = {
     53: Hang(after=True),
     101: ErrorAnswer(code="ThrottlingException"),
 }
-"""By each so-manieth call of Sign that they befall."""
 """By each so-manieth call of Sign that they befall."""
 UNANSWERED: dict[int, Fault] = {5: Hang(after=True), 17: Reset(after=True), 31: Truncate()}
 """KMS has signed, and nobody learns of it: whatever an intent or an unknown attempt tells of has happened."""
@@ -169,3 +168,23 @@ async def test_a_killed_signer_has_given_out_no_signature_that_a_loss_of_power_t
     assert (len(found["chains"]), found["sealedLines"]) == (KILLS + 1, torn)
     assert jobs.given
     assert found["intentsWithoutOutcomeCount"] > 0
+
+
+@pytest.mark.parametrize("lost", [1, 4])
+async def test_a_signer_killed_while_it_asks_again_has_told_of_every_answer_that_it_lost_before(
+    stage: Stage, byokctl: Byokctl, lost: int
+) -> None:
+    faults = stage.aws.emulator.faults
+    faults.add(FaultRule(fault=Reset(after=True), operation="Sign", times=lost))
+    faults.add(FaultRule(fault=Hang(after=True), operation="Sign", every=lost + 1))
+    jobs = Jobs(stage, iter([Order("SignClaim", claims=(1,), deadline=10)]))
+    with stage.signer() as signer:
+        await until(signer.serves)
+        calling = asyncio.create_task(jobs.call_all())
+        await until(lambda: stage.events.exists() and len(stage.signed()) == lost + 1)
+        signer.send(signal.SIGKILL)
+        assert await signer.ended() == -signal.SIGKILL
+        await calling
+    stage.lose_power(random.Random(SEED))  # noqa: S311 - no secret
+    found = checked_trail(stage, jobs, byokctl)
+    assert (found["unknownAttempts"], found["intentsWithoutOutcomeCount"]) == (lost, 1)

@@ -20,11 +20,12 @@ from byok_signer import checkpoints
 from byok_signer.audit import FileAuditSink
 from byok_signer.checkpoints import Checkpointer, checkpoint_handle
 from byok_signer.entries import ReservedKey
-from byok_signer.kms.errors import OUTAGE, Action
-from byok_signer.kms.port import KeyHandle, PublicKeyAnswer, SignAnswer
+from byok_signer.kms.errors import OUTAGE, Action, told_of_attempts
+from byok_signer.kms.port import KeyHandle, OnLost, PublicKeyAnswer, SignAnswer
 from tests.support.trails import REFUSED
 
 HOUR = 3600.0
+LOST = (Attempt(None, Outcome.UNKNOWN),)
 
 
 @dataclass
@@ -37,6 +38,8 @@ class FailingKms(SoftwareKms):
     gate: asyncio.Event | None = None
     """Sign waits for it."""
 
+    losses: int = 0
+    """Answers to Sign that get lost, before one arrives."""
     timeouts: list[float] = field(default_factory=list)
 
     async def get_public_key(self, key: KeyHandle, *, timeout: float) -> PublicKeyAnswer:  # noqa: ASYNC109 - the port's
@@ -50,12 +53,19 @@ class FailingKms(SoftwareKms):
         *,
         message: bytes,
         timeout: float,  # noqa: ASYNC109 - the port's
+        on_lost: OnLost | None = None,
     ) -> SignAnswer:
         self.timeouts.append(timeout)
         self._fail("Sign", key)
         if self.gate is not None:
             await self.gate.wait()
         answer = await super().sign(key, algorithm, message=message, timeout=timeout)
+        if self.losses and on_lost is not None:
+            self.losses -= 1
+            try:
+                await on_lost(LOST)
+            except Refusal as refusal:
+                raise told_of_attempts(refusal, LOST) from refusal
         return replace(answer, **self.replaced)
 
     def _fail(self, operation: str, key: KeyHandle) -> None:

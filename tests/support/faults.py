@@ -144,7 +144,7 @@ class FaultBench:
 
 
 def is_settled(events: Sequence[AuditEvent]) -> bool:
-    """Whether something happened, and nothing is open."""
+    """Whether something happened, and every intent is settled, by its outcome or by the one that follows it."""
     intents = sum(event.kind is Kind.INTENT for event in events)
     return len(events) > intents == sum(event.intent is not None for event in events)
 

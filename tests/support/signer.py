@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from math import inf
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,8 @@ from typing import Any
 import grpc.aio
 
 from byok_api.algorithms import SigningAlgorithm
-from byok_api.audit import AuditEvent, AuditId, ChainStart, Kind, read_record, verify_chain
+from byok_api.audit import Attempt, AuditEvent, AuditId, ChainStart, Kind, Outcome, read_record, verify_chain
+from byok_api.errors import Refusal
 from byok_api.objects import Namespace
 from byok_api.references import KeyArn, ObjectName
 from byok_api.signer.v1 import signer_pb2 as pb
@@ -29,8 +31,8 @@ from byok_signer.audit import FileAuditSink
 from byok_signer.decisions import Rules, build_catalogue
 from byok_signer.edge import Edge
 from byok_signer.entries import Catalogue, SigningEntry
-from byok_signer.kms.errors import KmsError
-from byok_signer.kms.port import KeyHandle, PublicKeyAnswer, SignAnswer
+from byok_signer.kms.errors import KmsError, told_of_attempts
+from byok_signer.kms.port import KeyHandle, OnLost, PublicKeyAnswer, SignAnswer
 from byok_signer.metrics import Metrics
 from byok_signer.pipeline import Pipeline
 from byok_signer.ports import Ports
@@ -75,6 +77,8 @@ class WatchedKms(SoftwareKms):
     failure: Exception | None = None
     """What Sign ends with instead of an answer."""
     fails_once: bool = False
+    losses: int = 0
+    """Answers of Sign that get lost, one after the other, before one arrives."""
     look_failure: KmsError | None = None
     look_gate: asyncio.Event = field(default_factory=asyncio.Event)
     """While clear, public keys are not told yet."""
@@ -90,13 +94,42 @@ class WatchedKms(SoftwareKms):
             raise self.look_failure
         return await super().get_public_key(key, timeout=timeout)
 
-    async def sign(self, key: KeyHandle, algorithm: SigningAlgorithm, *, message: bytes, timeout: float) -> SignAnswer:
-        return await self._watched(super().sign(key, algorithm, message=message, timeout=timeout))
+    async def sign(
+        self,
+        key: KeyHandle,
+        algorithm: SigningAlgorithm,
+        *,
+        message: bytes,
+        timeout: float,
+        on_lost: OnLost | None = None,
+    ) -> SignAnswer:
+        sign = partial(super().sign, key, algorithm, message=message, timeout=timeout)
+        await self._lose(sign, on_lost)
+        return await self._watched(sign())
 
     async def sign_digest(
-        self, key: KeyHandle, algorithm: SigningAlgorithm, *, digest: bytes, timeout: float
+        self,
+        key: KeyHandle,
+        algorithm: SigningAlgorithm,
+        *,
+        digest: bytes,
+        timeout: float,
+        on_lost: OnLost | None = None,
     ) -> SignAnswer:
-        return await self._watched(super().sign_digest(key, algorithm, digest=digest, timeout=timeout))
+        sign = partial(super().sign_digest, key, algorithm, digest=digest, timeout=timeout)
+        await self._lose(sign, on_lost)
+        return await self._watched(sign())
+
+    async def _lose(self, sign: Callable[[], Awaitable[SignAnswer]], on_lost: OnLost | None) -> None:
+        for _ in range(self.losses):
+            await sign()
+            self.signed += 1
+            lost = (Attempt(None, Outcome.UNKNOWN),)
+            try:
+                if on_lost is not None:
+                    await on_lost(lost)
+            except Refusal as refusal:
+                raise told_of_attempts(refusal, lost) from refusal
 
     async def _watched(self, signing: Awaitable[SignAnswer]) -> SignAnswer:
         self.asked.set()

@@ -322,12 +322,11 @@ class _Verifier:
         if isinstance(event, ChainStart):
             return
         self._unknown += sum(attempt.outcome is Outcome.UNKNOWN for attempt in event.attempts)
-        if event.kind is Kind.INTENT:
-            self._intents.begin(record, event, self._line)
-            return
         intent = None
         if event.intent is not None:
             intent = self._settled_intent(chain, AuditId(record.writer, event.intent))
+        if event.kind is Kind.INTENT:
+            self._intents.begin(record, event, self._line)
         if event.signature is not None:
             self._check_checkpoint(chain, event, intent)
 

@@ -40,7 +40,7 @@ class Kind(StrEnum):
     CHAIN_START = "chain-start"
     """A writer begins; names its pod, the chain that it continues and the torn lines that it found."""
     INTENT = "intent"
-    """A signature is about to be asked of KMS."""
+    """A signature is about to be asked of KMS; or again, after answers that got lost, which it tells of."""
     OUTCOME = "outcome"
     """What became of a signature that was asked of KMS."""
     REFUSAL = "refusal"
@@ -104,7 +104,8 @@ class AuditEvent:
     suppressed: int = 0
     """Refusals of this caller, since its record before, that were counted but not recorded."""
     intent: int | None = None
-    """Sequence, in the same chain, of the intent that this record settles."""
+    """Sequence, in the same chain, of the intent that this record settles. An intent settles another one, and has its
+    attempts, where an answer got lost and KMS is asked again."""
     repeats: int | None = None
     """Sequence, in the same chain, of the outcome whose signature was given out again; KMS was not asked."""
     head: str | None = None
@@ -141,17 +142,31 @@ def _check_unsettled(event: AuditEvent) -> None:
     if event.kind is Kind.CHAIN_START:
         raise ValueError("a chain start is no event: use ChainStart")
     if event.attempts or event.intent is not None or event.repeats is not None:
-        raise ValueError(f"{event.kind} settles nothing: KMS was not asked yet")
+        _check_renewal(event)
     if (event.reason is None) is (event.kind is Kind.REFUSAL):
         raise ValueError(f"{event.kind} does not go with reason {event.reason}")
     if not 0 <= event.suppressed < SEQUENCE_LIMIT or (event.suppressed and event.kind is not Kind.REFUSAL):
         raise ValueError(f"{event.kind} does not go with {event.suppressed} suppressed refusals")
 
 
-def _check_settlement(event: AuditEvent) -> None:
+def _check_renewal(event: AuditEvent) -> None:
+    """Check an intent that settles another."""
+    if event.kind is not Kind.INTENT or event.intent is None or event.repeats is not None:
+        raise ValueError(f"{event.kind} settles nothing: KMS was not asked yet")
+    outcomes = {attempt.outcome for attempt in event.attempts}
+    if Outcome.UNKNOWN not in outcomes or Outcome.SIGNED in outcomes or len(event.attempts) > ATTEMPTS_LIMIT:
+        raise ValueError("an intent settles another only after an answer got lost")
+    _check_sequences(event)
+
+
+def _check_sequences(event: AuditEvent) -> None:
     for sequence in (event.intent, event.repeats):
         if sequence is not None and not 0 < sequence < SEQUENCE_LIMIT:
             raise ValueError(f"{sequence} is the sequence of no event")
+
+
+def _check_settlement(event: AuditEvent) -> None:
+    _check_sequences(event)
     if len(event.attempts) > ATTEMPTS_LIMIT or event.suppressed:
         raise ValueError(f"{event.kind} does not go with {len(event.attempts)} attempts, or suppressed refusals")
     if event.intent is None and event.kind is not Kind.OUTCOME:

@@ -21,7 +21,7 @@ from byok_signer.kms.endpoints import Endpoints
 from byok_signer.kms.errors import Action, KmsError
 from byok_signer.kms.http1 import HttpAnswer
 from byok_signer.kms.messages import Payload, payload_of_digest, payload_of_message, payload_of_nothing
-from byok_signer.kms.port import Allowed, KeyDescription, KeyHandle, PublicKeyAnswer, SignAnswer
+from byok_signer.kms.port import Allowed, KeyDescription, KeyHandle, OnLost, PublicKeyAnswer, SignAnswer
 from byok_signer.kms.roles import AssumedRoles, RoleIdentity
 from byok_signer.kms.sts import Sts, account_of
 from byok_signer.kms.transport import Transport
@@ -56,15 +56,29 @@ class AwsKms:
         call = self._call(key, "GetPublicKey", (key.arn, *key.replicas), "", read)
         return (await self._caller.run(call, timeout=timeout))[0]
 
-    async def sign(self, key: KeyHandle, algorithm: SigningAlgorithm, *, message: bytes, timeout: float) -> SignAnswer:
+    async def sign(
+        self,
+        key: KeyHandle,
+        algorithm: SigningAlgorithm,
+        *,
+        message: bytes,
+        timeout: float,
+        on_lost: OnLost | None = None,
+    ) -> SignAnswer:
         """Sign `message`, hashed here where the algorithm hashes; `MessageTooLong` beyond 4,096 bytes with Ed25519."""
-        return await self._sign(key, algorithm, payload_of_message(key.name, algorithm, message), timeout)
+        return await self._sign(key, algorithm, payload_of_message(key.name, algorithm, message), timeout, on_lost)
 
     async def sign_digest(
-        self, key: KeyHandle, algorithm: SigningAlgorithm, *, digest: bytes, timeout: float
+        self,
+        key: KeyHandle,
+        algorithm: SigningAlgorithm,
+        *,
+        digest: bytes,
+        timeout: float,
+        on_lost: OnLost | None = None,
     ) -> SignAnswer:
         """Sign a digest made elsewhere; `DigestMismatch` if its length is not the algorithm's, or it has none."""
-        return await self._sign(key, algorithm, payload_of_digest(key.name, algorithm, digest), timeout)
+        return await self._sign(key, algorithm, payload_of_digest(key.name, algorithm, digest), timeout, on_lost)
 
     async def try_sign(self, key: KeyHandle, algorithm: SigningAlgorithm, *, timeout: float) -> Allowed:
         """Ask with DryRun whether Sign is allowed; no signature is made."""
@@ -114,7 +128,9 @@ class AwsKms:
         self._own.close()
         await self._transport.close()
 
-    async def _sign(self, key: KeyHandle, algorithm: SigningAlgorithm, payload: Payload, timeout: float) -> SignAnswer:
+    async def _sign(
+        self, key: KeyHandle, algorithm: SigningAlgorithm, payload: Payload, timeout: float, on_lost: OnLost | None
+    ) -> SignAnswer:
         signing_arn = key.signing_arn
         _check_replicas(key, signing_arn)
 
@@ -123,6 +139,7 @@ class AwsKms:
             return arn, signature, der, request_id
 
         call = self._call(key, "Sign", (signing_arn, *key.replicas), _sign_members(algorithm, payload), read)
+        call.on_lost = on_lost
         (arn, signature, der, request_id), attempts = await self._caller.run(call, timeout=timeout)
         return SignAnswer(signature, der, arn, request_id, attempts)
 

@@ -8,15 +8,15 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from byok_api.audit import ATTEMPTS_LIMIT, Attempt, Outcome
-from byok_api.errors import Reason
+from byok_api.errors import Reason, Refusal
 from byok_api.references import KeyArn
 from byok_signer.kms import answers
 from byok_signer.kms.client import Identity, Request, SignedClient
 from byok_signer.kms.config import KmsConfig
 from byok_signer.kms.endpoints import Endpoints
-from byok_signer.kms.errors import Action, KmsError, Verdict
+from byok_signer.kms.errors import Action, KmsError, Verdict, told_of_attempts
 from byok_signer.kms.http1 import HttpAnswer
-from byok_signer.kms.port import KeyHandle
+from byok_signer.kms.port import KeyHandle, OnLost
 
 T = TypeVar("T")
 
@@ -47,6 +47,8 @@ class Call(Generic[T]):
     """Whose call it is, given where it goes."""
     dry_run: bool = False
     """Whether KMS is only asked if it would."""
+    on_lost: OnLost | None = None
+    """Of what signs."""
 
     def action(self, arn: KeyArn) -> Action:
         """Name the call to one of the targets."""
@@ -62,7 +64,10 @@ class Caller:
     config: KmsConfig
 
     async def run(self, call: Call[T], *, timeout: float) -> tuple[T, tuple[Attempt, ...]]:
-        """Answer the result and every request made; the last refusal if it is no outage, or tries or time run out."""
+        """Answer the result and every request made; the last refusal if it is no outage, or tries or time run out.
+
+        Requests that `call.on_lost` was told of are not among them.
+        """
         time = asyncio.get_running_loop().time
         deadline = time() + timeout
         attempts: list[Attempt] = []
@@ -81,8 +86,8 @@ class Caller:
             arn = call.targets[place]
             try:
                 result = await self._try(call, arn, attempts, min(left, self.config.attempt_timeout))
-            except KmsError as error:
-                told = error.with_attempts(tuple(attempts))
+            except Refusal as error:
+                told = told_of_attempts(error, tuple(attempts))
                 if _is_final(error, of_replica=place > 0):
                     raise told from error
                 # What a replica refuses does not hide that the key's own Region is out, which passes.
@@ -104,6 +109,7 @@ class Caller:
             call.operation == "Sign",
             _DRY_RUN_DONE if call.dry_run else _NO_CODES,
             attempts,
+            call.on_lost,
         )
         answer = await self.client.post(request, call.identity(arn), timeout=timeout)
         try:
@@ -117,7 +123,9 @@ class Caller:
         return result
 
 
-def _is_final(error: KmsError, *, of_replica: bool) -> bool:
+def _is_final(error: Refusal, *, of_replica: bool) -> bool:
+    if not isinstance(error, KmsError):
+        return True  # `on_lost` refuses: KMS must not be asked again
     if of_replica:
         return error.reason is Reason.KmsAnswerInvalid
     return error.reason is not Reason.KmsUnavailable

@@ -11,6 +11,7 @@ from byok_signer.kms.connection import DisconnectedError, NotSentError, Transpor
 from byok_signer.kms.endpoints import Endpoint
 from byok_signer.kms.errors import EXPIRED_CODES, OUTAGE, VERDICTS, Action, Verdict, verdict_for
 from byok_signer.kms.http1 import AnswerTooLongError, HttpAnswer
+from byok_signer.kms.port import OnLost
 from byok_signer.kms.sigv4 import Credentials, RequestSigner
 from byok_signer.kms.transport import Transport
 
@@ -53,11 +54,18 @@ class Request:
     done_codes: frozenset[str] = frozenset()
     """Error codes that are the wanted answer."""
     attempts: list[Attempt] = field(default_factory=list)
-    """Every time this was sent and not answered well."""
+    """Every time that this was sent; those that `on_lost` was told of are gone."""
+    on_lost: OnLost | None = None
 
     def record(self, request_id: str | None, outcome: Outcome) -> None:
         """Remember a request that was sent."""
         self.attempts.append(Attempt(request_id, outcome if self.signs else Outcome.FAILED))
+
+    async def tell_lost(self) -> None:
+        """Tell `on_lost` if what was sent may have left a signature; what that raises comes out."""
+        if self.on_lost is not None and any(attempt.outcome is Outcome.UNKNOWN for attempt in self.attempts):
+            await self.on_lost(tuple(self.attempts))
+            self.attempts.clear()
 
 
 @dataclass(slots=True)
@@ -105,6 +113,8 @@ class SignedClient:
         self, request: Request, credentials: Credentials, deadline: float, *, fresh: bool
     ) -> _Answered:
         """Send, observe and record; KmsError if no answer came, but DisconnectedError as it is."""
+        if request.attempts:
+            await request.tell_lost()
         time, endpoint, body = asyncio.get_running_loop().time, request.endpoint, request.body
         head = self._signer.sign(endpoint.destination, credentials, body, now=self._clock())
         began, outcome = time(), "cancelled"

@@ -41,9 +41,18 @@ class KmsError(Refusal):
 
     def with_attempts(self, attempts: tuple[Attempt, ...]) -> "KmsError":
         """Copy the refusal, with these attempts."""
-        return KmsError(
-            self.reason, self.message, retry_after=self.retry_after, metadata=self.metadata, attempts=attempts
-        )
+        return told_of_attempts(self, attempts)
+
+
+def told_of_attempts(refusal: Refusal, attempts: tuple[Attempt, ...]) -> KmsError:
+    """Tell any refusal as KMS's own, so that the record of the failure has what KMS was asked before."""
+    return KmsError(
+        refusal.reason,
+        refusal.message,
+        retry_after=refusal.retry_after,
+        metadata=refusal.metadata,
+        attempts=attempts,
+    )
 
 
 OUTAGE_REASONS = frozenset({Reason.KmsUnavailable, Reason.KmsThrottled, Reason.KmsDeadlineExceeded})

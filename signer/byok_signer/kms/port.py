@@ -5,6 +5,7 @@ pass `tests/contracts/test_kms_*.py`.
 """
 # ruff: noqa: ASYNC109 - a timeout here is spent over retries and replicas, and is told to KMS; a cancel scope is neither
 
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -12,6 +13,13 @@ from byok_api.algorithms import SigningAlgorithm
 from byok_api.audit import Attempt
 from byok_api.keypolicy import Grantee
 from byok_api.references import KeyArn, ObjectName
+
+OnLost = Callable[[tuple[Attempt, ...]], Awaitable[None]]
+"""Told, before KMS is asked again, of requests that may have left a signature which nobody has.
+
+Given are all requests since it was last told, one `unknown` among them at least. A Refusal of its ends the call, as a
+KmsError that has those attempts; whatever else it raises comes out of the call. In both cases KMS is not asked again.
+"""
 
 
 def external_id_for(installation: str, name: ObjectName) -> str:
@@ -76,7 +84,8 @@ class SignAnswer:
     """The key, or its replica, that signed."""
     request_id: str
     attempts: tuple[Attempt, ...]
-    """Every request made for this signature, in order; the last one is `signed`."""
+    """Every request made for this signature, in order, but for those that `on_lost` was told of; the last one is
+    `signed`."""
 
 
 @dataclass(frozen=True)
@@ -100,18 +109,35 @@ class Allowed:
 
 
 class Kms(Protocol):
-    """Every method takes `timeout` in seconds for all its retries and replicas, and raises `KmsError` when refused."""
+    """Every method takes `timeout` in seconds for all its retries and replicas, and raises `KmsError` when refused.
+
+    Who keeps a trail passes `on_lost`: of the signatures that nobody has, one at most is then not on record yet.
+    """
 
     async def get_public_key(self, key: KeyHandle, *, timeout: float) -> PublicKeyAnswer:
         """Read the public key behind `key.arn`, resolving an alias."""
         ...
 
-    async def sign(self, key: KeyHandle, algorithm: SigningAlgorithm, *, message: bytes, timeout: float) -> SignAnswer:
+    async def sign(
+        self,
+        key: KeyHandle,
+        algorithm: SigningAlgorithm,
+        *,
+        message: bytes,
+        timeout: float,
+        on_lost: OnLost | None = None,
+    ) -> SignAnswer:
         """Sign `message`, hashed here where the algorithm hashes; `MessageTooLong` beyond 4,096 bytes with Ed25519."""
         ...
 
     async def sign_digest(
-        self, key: KeyHandle, algorithm: SigningAlgorithm, *, digest: bytes, timeout: float
+        self,
+        key: KeyHandle,
+        algorithm: SigningAlgorithm,
+        *,
+        digest: bytes,
+        timeout: float,
+        on_lost: OnLost | None = None,
     ) -> SignAnswer:
         """Sign a digest made elsewhere; `DigestMismatch` if its length is not the algorithm's, or it has none."""
         ...
