@@ -106,7 +106,13 @@ def test_byokctl_has_the_commands_and_options_that_are_shown(name: str) -> None:
         while hasattr(command, "commands") and rest:
             command = command.commands[rest.pop(0)]
         known = {option for parameter in command.params for option in parameter.opts}
-        assert {word.split("=")[0] for word in rest if word.startswith("-")} <= known, words
+        given = {word.split("=")[0] for word in rest if word.startswith("-")}
+        assert given <= known, words
+        # A command that is only named has none.
+        needed = [parameter for parameter in command.params if parameter.required and rest]
+        assert [each.name for each in needed if each.param_type_name == "option" and not given & {*each.opts}] == [], (
+            words
+        )
 
 
 @pytest.mark.parametrize("name", PAGES)
@@ -116,7 +122,15 @@ def test_reasons_and_alerts_that_are_named_exist(name: str) -> None:
     ours = {word for word in words if word in Reason.__members__ or f"alert: {word}\n" in alerts}
     said = {*ByokKeyConditionType, *SigningRecipeConditionType, *ConditionReason}
     # Of ours, of Kubernetes, of AWS.
-    others = {"ByokKey", "ContainerCreating", "NetworkPolicy", "SignClaims", "SigningRecipe", "StatefulSet"}
+    others = {
+        "ByokKey",
+        "ContainerCreating",
+        "FailedMount",
+        "NetworkPolicy",
+        "SignClaims",
+        "SigningRecipe",
+        "StatefulSet",
+    }
     aws = {"CreateGrant", "DisableKey", "DryRun", "GetPublicKey", "PutKeyPolicy", "ScheduleKeyDeletion", "WriteOnly"}
     settings = {
         "AccessDenied",

@@ -236,6 +236,7 @@ def notes(case: str) -> str:
             "defaults",
             [
                 *("Give the signer an AWS identity", "Name the installation", "no pod may call", "standard output"),
+                "warnings FailedMount until then are harmless",
                 "or pin images by digest: operator.image.digest, signer.image.digest, tests.image.digest.",
             ],
             ["NOT FOR"],
@@ -244,14 +245,14 @@ def notes(case: str) -> str:
         ("persistent", ["statefulset/byok-signer", "DELETED with the release"], ["deployment/byok-signer"]),
         (
             "owners",
-            ["deployment/byok-signer", "owner accepts signing-terms-3", "byokctl key policy"],
+            ["deployment/byok-signer", "owner accepts signing-terms-3", "--installation byok --algorithm"],
             ["do not trust each other", "cert-manager", "managed key"],
         ),
         ("cert-manager", ["kubectl get certificate byok-signer -n byok-system"], ["tls.crt"]),
         (
             "existing-secret",
             ["once Secret our-own-tls has", "byok-signer, byok-signer.byok-system, byok-signer.byok-system.svc,"],
-            ["cert-manager"],
+            ["cert-manager", "FailedMount"],
         ),
         ("managed-key", ["into managedKey.spec.certificate.pem"], ["Name the installation", "for its owner to apply"]),
         ("foreign-managed-key", ["for its owner to apply: ByokKey brand-keys/brand"], ["managedKey.spec"]),
