@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from byok_api.audit import AuditEvent, AuditRecord, Head, Kind, Outcome, activity, read_record, seal, start_chain
 from byok_api.audit.activity import By, Summary, TooManyRowsError, Totals, What, signature_of
-from tests.support.trails import INTENT, REFUSED, REPEATED, SETTLED, SIGNED, TIME
+from tests.support.trails import INTENT, REFUSED, RENEWED, REPEATED, SETTLED, SIGNED, TIME
 
 CERTIFY = replace(SETTLED, kind=Kind.CERTIFY, recipe=None, manifest=None)
 BARE = replace(SIGNED, guarded=False, manifest=None, claim_sha256=None)
@@ -41,7 +41,7 @@ def test_a_signature_says_what_was_signed(event: AuditEvent, what: What) -> None
     assert signature.kms_request_id == "b1946ac9-2492-4d23-8b1f-3c59dcbbc1de"
 
 
-@pytest.mark.parametrize("event", [INTENT, REFUSED, REPEATED, FAILED, UNKNOWN])
+@pytest.mark.parametrize("event", [INTENT, RENEWED, REFUSED, REPEATED, FAILED, UNKNOWN])
 def test_nothing_else_is_a_signature(event: AuditEvent) -> None:
     assert signature_of(recorded(event)) is None
 
@@ -55,7 +55,7 @@ def test_a_chain_start_is_nothing() -> None:
 
 
 def test_totals_tell_what_became_of_requests() -> None:
-    totals = totals_of(INTENT, SETTLED, BARE, REPEATED, REPEATED, FAILED, UNKNOWN, REFUSED)
+    totals = totals_of(INTENT, RENEWED, SETTLED, BARE, REPEATED, REPEATED, FAILED, UNKNOWN, REFUSED)
     assert totals.signed == {What.CLAIM: 1, What.BARE_DIGEST: 1}
     assert (totals.repeated, totals.failed, totals.unknown) == (2, 1, 1)
     assert totals.refused == 1 + REFUSED.suppressed

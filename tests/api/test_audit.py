@@ -31,6 +31,7 @@ from tests.support.trails import (
     DECIDED,
     INTENT,
     REFUSED,
+    RENEWED,
     REPEATED,
     SETTLED,
     SIGNED,
@@ -42,6 +43,7 @@ from tests.support.trails import (
 
 GOLDEN = Path(__file__).parents[1] / "data" / "audit" / "trail.jsonl"
 HEAD = Head("signer-a", 6, "ab" * 32)
+LOST = (Attempt(None, Outcome.UNKNOWN),)
 TEXTS = ["request_id", "caller", "recipe", "key", "key_arn", "algorithm", "manifest", "decision", "reason"]
 
 
@@ -74,6 +76,8 @@ def test_a_line_is_json_that_ends_with_the_hash_of_what_is_before(line: bytes) -
         REPEATED,
         DECIDED,
         replace(INTENT, decision=DECIDED.decision),
+        RENEWED,
+        replace(RENEWED, attempts=(Attempt("r1", Outcome.FAILED), Attempt("r2", Outcome.UNKNOWN))),
         replace(REFUSED, decision=DECIDED.decision),
         CHECKPOINT_INTENT,
         checkpointed(Head("signer-a", 5, "cd" * 32)),
@@ -99,6 +103,12 @@ def test_any_text_can_be_recorded_and_read_back(name: str, text: str) -> None:
 def test_the_decision_stands_between_what_was_signed_and_what_became_of_it() -> None:
     line, _ = seal(DECIDED, HEAD, time=TIME)
     assert f'"claim_sha256":"{DECIDED.claim_sha256}","decision":"{DECIDED.decision}","guarded":true' in line.decode()
+
+
+def test_an_intent_tells_of_what_got_lost_where_an_outcome_does() -> None:
+    line = seal(RENEWED, HEAD, time=TIME)[0].decode()
+    assert '"kind":"intent","intent":1,"request_id":"req-1","caller":' in line
+    assert ',"guarded":true,"attempts":[{"kms_request_id":null,"outcome":"unknown"}],"hash":' in line
 
 
 def test_the_longest_record_fits_in_a_line() -> None:
@@ -129,6 +139,13 @@ def test_text_over_its_limit_is_cut_and_says_so() -> None:
         {"attempts": (Attempt(None, Outcome.UNKNOWN),) * (ATTEMPTS_LIMIT + 1)},
         {"kind": Kind.INTENT, "outcome": None, "attempts": (), "reason": "KeyMissing"},
         {"kind": Kind.INTENT, "outcome": None, "attempts": (), "intent": 1},
+        {"kind": Kind.INTENT, "outcome": None, "attempts": LOST},
+        {"kind": Kind.INTENT, "outcome": None, "attempts": LOST, "intent": 0},
+        {"kind": Kind.INTENT, "outcome": None, "attempts": LOST, "intent": 1, "repeats": 1},
+        {"kind": Kind.INTENT, "outcome": None, "attempts": LOST * (ATTEMPTS_LIMIT + 1), "intent": 1},
+        {"kind": Kind.INTENT, "outcome": None, "attempts": (Attempt("r1", Outcome.FAILED),), "intent": 1},
+        {"kind": Kind.INTENT, "outcome": None, "attempts": (*LOST, Attempt("r1", Outcome.SIGNED)), "intent": 1},
+        {"kind": Kind.REFUSAL, "outcome": None, "attempts": LOST, "reason": "KeyMissing", "intent": 1},
         {"kind": Kind.REFUSAL, "outcome": None, "attempts": (), "reason": "KeyMissing", "intent": 1},
         {"intent": 0},
         {"intent": 2**63},

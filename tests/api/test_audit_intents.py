@@ -7,7 +7,7 @@ import pytest
 from byok_api.audit import Attempt, AuditEvent, ChainReport, Head, Kind, Outcome, read_record, seal, verify_chain
 from byok_api.audit import intents as intents_module
 from byok_api.audit.chain import INTENTS_LIMIT
-from tests.support.trails import INTENT, REFUSED, SIGNED, TIME, found, sealed, verdict
+from tests.support.trails import INTENT, REFUSED, RENEWED, SIGNED, TIME, found, sealed, verdict
 
 
 def settling(sequence: int, outcome: Outcome = Outcome.SIGNED) -> AuditEvent:
@@ -51,6 +51,30 @@ def test_what_settles_no_intent_is_found(kind: Kind) -> None:
 
 def test_an_intent_is_settled_once() -> None:
     assert verdict(sealed(INTENT, settling(1), REFUSED, settling(1))) == [("IntentSettledTwice", 5)]
+
+
+def renewing(sequence: int) -> AuditEvent:
+    return replace(RENEWED, intent=sequence)
+
+
+def test_an_intent_settles_the_one_whose_answer_got_lost_and_waits_for_its_own() -> None:
+    report = verify_chain(sealed(INTENT, renewing(1), renewing(2)))
+    assert (report.intact, report.unknown, unsettled(report)) == (True, 2, [(4, "signer-a/3")])
+    report = verify_chain(sealed(INTENT, renewing(1), renewing(2), settling(3)))
+    assert (report.intact, report.unknown, report.intent_count) == (True, 2, 0)
+
+
+@pytest.mark.parametrize(
+    ("events", "finding"),
+    [
+        ((INTENT, REFUSED, renewing(2)), ("IntentMissing", 4)),
+        ((INTENT, renewing(1), settling(1)), ("IntentSettledTwice", 4)),
+        ((INTENT, renewing(1), renewing(1)), ("IntentSettledTwice", 4)),
+        ((INTENT, settling(1), renewing(1)), ("IntentSettledTwice", 4)),
+    ],
+)
+def test_an_intent_settles_one_that_is_there_and_once(events: tuple[AuditEvent, ...], finding: tuple[str, int]) -> None:
+    assert verdict(sealed(*events)) == [finding]
 
 
 def test_an_outcome_settles_no_intent_of_another_chain() -> None:

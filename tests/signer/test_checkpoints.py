@@ -17,7 +17,7 @@ from byok_api.references import KeyArn
 from byok_api.signatures import spki_sha256_of_der
 from byok_sandbox.software_kms import KeyStore, SoftwareKms
 from byok_signer import checkpoints
-from byok_signer.audit import FileAuditSink
+from byok_signer.audit import FileAuditSink, sinks
 from byok_signer.checkpoints import Checkpointer, checkpoint_handle
 from byok_signer.entries import ReservedKey
 from byok_signer.kms.errors import OUTAGE, Action, told_of_attempts
@@ -274,6 +274,56 @@ async def test_a_checkpoint_that_fails_is_recorded_as_unknown_and_tried_again(
     assert (failed.outcome, failed.reason) == (Outcome.UNKNOWN, "KmsUnavailable" if failing == "Sign" else "Internal")
     report = bench.report(arn)
     assert (report.intact, report.intent_count, report.unknown) == (True, 0, bench.kinds().count("X"))
+
+
+async def test_where_an_answer_got_lost_another_intent_is_signed(bench: Bench) -> None:
+    arn, bench.kms.losses = bench.key(), 1
+    checkpointer = bench.checkpointer(arn)
+    await checkpointer.start()
+    await checkpointer.close()
+    assert (bench.kinds(), bench.tries) == ("iic", ["ok"])
+    _, again, made = bench.events()
+    assert (again.intent, again.attempts, made.intent, made.head and made.head[-2:]) == (1, LOST, 2, "/2")
+    assert [attempt.outcome for attempt in made.attempts] == [Outcome.SIGNED]
+    report = bench.report(arn)
+    assert (report.intact, report.intent_count, report.unknown) == (True, 0, 1)
+    assert report.chains[0].signed is not None
+
+
+async def test_a_checkpoint_begins_anew_once_within_its_time(bench: Bench) -> None:
+    arn, bench.kms.losses = bench.key(), 2
+    checkpointer = bench.checkpointer(arn)
+    await checkpointer.start()
+    assert (bench.kinds(), bench.tries) == ("iiX", ["KmsUnavailable"])
+    failed = bench.events()[-1]
+    assert (failed.outcome, failed.intent, failed.attempts) == (Outcome.UNKNOWN, 2, LOST)
+    assert bench.kms.timeouts[1] < bench.kms.timeouts[0] == 5.0
+    await checkpointer.close()
+    assert bench.kinds() == "iiXic"
+    assert bench.report(arn).intact
+
+
+async def test_what_is_refused_after_a_loss_is_unknown(bench: Bench) -> None:
+    bench.kms.losses, bench.kms.replaced = 1, {"signature": bytes(64)}
+    with pytest.raises(Refusal, match="does not verify"):
+        await bench.checkpointer(bench.key()).start()
+    failed = bench.events()[-1]
+    assert (bench.kinds(), failed.outcome, failed.reason) == ("iiX", Outcome.UNKNOWN, "KmsAnswerInvalid")
+
+
+async def test_a_loss_that_cannot_be_recorded_ends_the_checkpoint(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench.kms.losses, bench.kms.gate = 1, asyncio.Event()
+    starting = asyncio.create_task(bench.checkpointer(bench.key()).start())
+    await bench.until(lambda: bench.audit.counts().records == 1)
+    monkeypatch.setattr(sinks, "MAX_PENDING", 0)
+    bench.kms.gate.set()
+    with pytest.raises(Refusal, match="is behind"):
+        await starting
+    failed = bench.events()[-1]
+    assert (bench.kinds(), len(bench.kms.timeouts)) == ("iX", 1)
+    assert (failed.outcome, failed.reason, failed.attempts) == (Outcome.UNKNOWN, "AuditUnavailable", LOST)
 
 
 def test_a_checkpoint_that_failed_is_tried_sooner_and_then_ever_later() -> None:

@@ -124,6 +124,7 @@ class WatchedKms(SoftwareKms):
         for _ in range(self.losses):
             await sign()
             self.signed += 1
+            await self.gate.wait()
             lost = (Attempt(None, Outcome.UNKNOWN),)
             try:
                 if on_lost is not None:

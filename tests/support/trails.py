@@ -44,6 +44,8 @@ SIGNED = AuditEvent(
 )
 INTENT = replace(SIGNED, kind=Kind.INTENT, outcome=None, attempts=())
 SETTLED = replace(SIGNED, intent=1)
+RENEWED = replace(INTENT, intent=1, attempts=(Attempt(None, Outcome.UNKNOWN),))
+"""An intent that settles another, whose answer got lost."""
 REPEATED = replace(SIGNED, repeats=2, attempts=())
 CHECKPOINT_KEY = Ed25519PrivateKey.from_private_bytes(bytes(32))
 CHECKPOINT_INTENT = checkpoint_intent(

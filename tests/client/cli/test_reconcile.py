@@ -90,6 +90,30 @@ def test_so_may_an_attempt_without_answer(run: Run) -> None:
     assert (ended.status, _counts(ended.document)) == (0, {"signaturesWithoutRecord": 1, "attemptsUnknown": 1})
 
 
+def test_an_intent_that_tells_of_lost_answers_is_no_excuse_for_more_than_those(run: Run) -> None:
+    killed = [INTENT, *(replace(INTENT, intent=n, attempts=(Attempt(None, Outcome.UNKNOWN),)) for n in (1, 2))]
+    signed = [sign(f"r{number}", START + number) for number in range(4)]
+    ended = run(killed, signed[:3])
+    assert (ended.status, ended.document["signaturesWithoutRecord"]["explainable"]) == (0, 3)
+    assert _counts(ended.document) == {
+        "signaturesWithoutRecord": 3,
+        "attemptsUnknown": 2,
+        "intentsWithoutOutcome": 1,
+    }
+    assert [found["auditId"] for found in ended.document["attemptsUnknown"]["listed"]] == ["signer-a/2", "signer-a/3"]
+    ended = run(killed, signed)
+    assert (ended.status, ended.document["signaturesWithoutRecord"]["explainable"]) == (1, 3)
+    settled = run([*killed, outcome(("r2", "signed"), intent=3)], signed[:3])
+    assert (settled.status, settled.document["matched"]) == (0, 1)
+
+
+def test_a_request_lost_with_its_id_is_looked_up_in_an_intent_too(run: Run) -> None:
+    lost = replace(INTENT, intent=1, attempts=(Attempt("r1", Outcome.UNKNOWN),))
+    ended = run([INTENT, lost, outcome(("r2", "signed"), intent=2)], [sign("r1", START), sign("r2", START + 1)])
+    assert (ended.status, _counts(ended.document)) == (0, {"attemptsUnknown": 1})
+    assert ended.document["attemptsUnknown"]["listed"][0]["verdict"] == "UnknownSigned"
+
+
 def test_cloudtrail_says_what_became_of_an_attempt_with_a_request_id(run: Run) -> None:
     attempts = outcome(("r1", "unknown"), ("r2", "unknown"), ("r3", "unknown"))
     ended = run([attempts], [sign("r1", START), sign("r2", START, errorCode="KMSInternalException")])
