@@ -11,8 +11,8 @@ PARTS  := cli client operator sandbox signer
 demo: $(READY)
 	@$(BIN)/byokctl sandbox --demo
 
-# In several processes, one of them for the tests on a real control plane.
-PYTEST := $(BIN)/python -m pytest --quiet --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+# In four processes, however few the processors: the tests on control planes wait more than they work.
+PYTEST := $(BIN)/python -m pytest --quiet --numprocesses 4 --dist loadfile --no-loadscope-reorder
 
 test: lint
 	@$(PYTEST)

@@ -16,7 +16,8 @@ from tests.support.secret_scan import (  # noqa: F401
     pytest_testnodedown,
 )
 
-_CLUSTER = "tests/cluster/"
+_CLUSTER = "tests/cluster"
+_LONGEST_FIRST = [f"{_CLUSTER}{folder}" for folder in ("/faults", "/system", "/chart", "", "/admission")]
 
 # Time limits are for benchmarks; a test must not fail because the machine was busy.
 hypothesis.settings.register_profile("byok", deadline=None)
@@ -26,15 +27,25 @@ hypothesis.settings.load_profile("byok")
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """In a session of several processes the cluster tier begins first, as it waits more than it works."""
     if hasattr(config, "workerinput"):
-        items.sort(key=lambda item: not item.nodeid.startswith(_CLUSTER))
+        items.sort(key=_turn)
+
+
+def _turn(item: pytest.Item) -> int:
+    folder = _cluster_folder(item.nodeid)
+    return len(_LONGEST_FIRST) if folder is None else _LONGEST_FIRST.index(folder)
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadScopeScheduling:
-    """One process takes the whole cluster tier, and the others file by file."""
+    """One process takes a folder of the cluster tier, which has one control plane, and the others file by file."""
     return _ByFile(config, log)
 
 
 class _ByFile(LoadScopeScheduling):  # type: ignore[misc]  # it has no types
     def _split_scope(self, nodeid: str) -> str:
-        return _CLUSTER if nodeid.startswith(_CLUSTER) else nodeid.partition("::")[0]
+        return _cluster_folder(nodeid) or nodeid.partition("::")[0]
+
+
+def _cluster_folder(nodeid: str) -> str | None:
+    folder = nodeid.partition("::")[0].rpartition("/")[0]
+    return folder if folder.startswith(_CLUSTER) else None

@@ -13,7 +13,7 @@ import pytest
 
 from tests.support.cluster_requests import until
 
-CHECKOUT = Path(__file__).parents[2]
+CHECKOUT = Path(__file__).parents[3]
 STARTED_WITHIN = 90.0
 ENDED_WITHIN = 60.0
 PASTE = "Paste this into another shell:"
