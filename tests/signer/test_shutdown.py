@@ -91,7 +91,7 @@ def records(folder: Path) -> list[dict[str, Any]]:
     assert verify_chain(lines).intact
     found = [json.loads(line) for line in lines]
     intents = [record["sequence"] for record in found if record["kind"] == "intent"]
-    settled = [record["intent"] for record in found if record["kind"] == "outcome"]
+    settled = [record["intent"] for record in found if "intent" in record]
     assert sorted(settled) == sorted(intents)
     return found
 
