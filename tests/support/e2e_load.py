@@ -201,8 +201,10 @@ def _pod(name: str, image: Image, settings: dict[str, str]) -> dict[str, Any]:
         {"name": "programs", "mountPath": "/programs", "readOnly": True},
         {"name": "outcomes", "mountPath": "/outcomes"},
     ]
+    paths = {**_PROGRAMS, "load_job.py": "load_job.py", "picture.png": "picture.png"}
+    items = [{"key": key, "path": path} for key, path in paths.items()]
     pod["spec"]["volumes"] += [
-        {"name": "programs", "configMap": {"name": name}},
+        {"name": "programs", "configMap": {"name": name, "items": items}},
         {"name": "outcomes", "emptyDir": {}},
     ]
     return pod
