@@ -148,6 +148,9 @@ class Gate(grpc.aio.ServerInterceptor):
         async def write(response: Message) -> None:
             try:
                 await patience.wait_for(context.write(response))
+            except grpc.aio.InternalError:
+                # The caller has gone: gRPC's core knows, and grpc.aio has not cancelled the call for it yet.
+                raise asyncio.CancelledError from None
             except TimeoutError:
                 seconds = self._limits.answer_seconds
                 message = f"an answer was not taken within {seconds:g} s; the stream ends with what was taken"
