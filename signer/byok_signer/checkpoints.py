@@ -187,6 +187,7 @@ class Checkpointer:
         await self.audit.append(signed)
 
     async def _begin_anew(self, intent: AuditEvent, head: Head, attempts: tuple[Attempt, ...]) -> NoReturn:
+        """Announce another checkpoint in the place of one whose answer got lost, unless that was such a one itself."""
         if intent.attempts:
             raise Refusal(Reason.KmsUnavailable, f"KMS's answers for a checkpoint by {intent.key_arn} get lost")
         again = replace(intent, intent=head.sequence, attempts=attempts)
