@@ -38,6 +38,8 @@ _RESTART_SECONDS = 2.0
 """At most so long kopf is away after it ended."""
 _STOP_SECONDS = 10.0
 """kopf waits for up to half of it for what its tasks began."""
+_ENDING_SECONDS = 3.0
+"""After so long kopf is told again to end."""
 _CLOSING_SECONDS = 0.25
 _KOPFS_CLIENT = "kopf._cogs.clients."
 """Where the errors are defined, which kopf does not export, that stand for answers of the API server."""
@@ -80,21 +82,36 @@ class KopfThread:
         while not self._stopping.is_set():
             try:
                 await self._until_served(self._stop)
-                await kopf.operator(
-                    registry=registry(self._source, self._hear),
-                    settings=settings(),
-                    clusterwide=True,
-                    standalone=True,
-                    # Else kopf asks for the user's name, which an image need not have; nobody is told of it.
-                    identity="byok-operator",  # type: ignore[arg-type]  # a NewType that kopf does not export
-                    stop_flag=self._stop,
-                )
+                await self._operate(self._stop)
             except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - whatever ends kopf: changes would be late
                 _LOG.warning("watching ended and begins again", extra={"cause": f"{type(error).__name__}: {error}"})
             if not self._stopping.is_set():
                 await _wait(self._stop, _RESTART_SECONDS * (0.5 + random.random() / 2))  # noqa: S311 - jitter
         # aiohttp closes TLS connections a moment after it was told to (aiohttp, "Graceful Shutdown").
         await asyncio.sleep(_CLOSING_SECONDS)
+
+    async def _operate(self, stop: asyncio.Event) -> None:
+        """Do what `kopf.operator` does, and see to it that it ends.
+
+        When a cancellation meets a watch that waits for its answer to begin, kopf may lose it, and would then wait for
+        that watch for ever (kopf issue 1168; `kopf._cogs.clients.api.stream`): what is left is cancelled once more.
+        """
+        others = asyncio.all_tasks()
+        tasks = await kopf.spawn_tasks(
+            registry=registry(self._source, self._hear),
+            settings=settings(),
+            clusterwide=True,
+            standalone=True,
+            # Else kopf asks for the user's name, which an image need not have; nobody is told of it.
+            identity="byok-operator",  # type: ignore[arg-type]  # a NewType that kopf does not export
+            stop_flag=stop,
+        )
+        running = asyncio.create_task(kopf.run_tasks(tasks, ignored=others))
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        while not (await asyncio.wait([running], timeout=_ENDING_SECONDS))[0]:
+            for task in asyncio.all_tasks() - others - {running}:
+                task.cancel()
+        await running
 
     async def _until_served(self, stop: asyncio.Event) -> None:
         api = await KubernetesApi.connect(self._source)

@@ -1,6 +1,7 @@
 """kopf, as far as it can be shown without an API server that it knows; tests/cluster has the rest."""
 
 import asyncio
+import contextlib
 import gc
 import itertools
 import logging
@@ -9,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import kopf
 import pytest
 import yaml
 from aiohttp import web
@@ -158,6 +160,29 @@ async def test_the_end_of_kopf_with_the_crds_is_told_once_and_without_traceback(
     errors = [record for record in caplog.records if record.levelno >= logging.ERROR]
     # What asyncio tells may be left of another test's kopf.
     assert [record.getMessage() for record in errors if record.name != "asyncio"] == []
+
+
+async def test_kopf_comes_back_although_one_of_its_tasks_loses_a_cancellation(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def fail() -> None:
+        raise ZeroDivisionError
+
+    async def lose_a_cancellation() -> None:
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.Event().wait()
+        await asyncio.Event().wait()
+
+    async def spawn(**_: object) -> list[asyncio.Task[None]]:
+        return [asyncio.create_task(fail()), asyncio.create_task(lose_a_cancellation())]
+
+    monkeypatch.setattr(kopf, "spawn_tasks", spawn)
+    async with OpenDiscovery() as server:
+        thread = KopfThread(server.kubeconfig(tmp_path), lambda *_: None)
+        thread.start()
+        await until(lambda: caplog.messages.count("watching ended and begins again") >= 2, 30)
+        await thread.stop()
+    assert "kopf did not end in time" not in caplog.messages
 
 
 @pytest.mark.parametrize("logger", ["kopf._core.reactor.running", "kopf._core.reactor.orchestration", "asyncio"])
