@@ -130,6 +130,8 @@ def _load(der: bytes, position: int) -> x509.Certificate:
         raise _refusal(f"certificate {position} cannot be read: {error}"[:300]) from error
     except x509.UnsupportedGeneralNameType as error:
         raise _refusal(f"certificate {position} names something in a way that is not supported") from error
+    if certificate.serial_number <= 0:
+        raise _refusal(f"the serial number of certificate {position} is not positive (RFC 5280, 4.1.2.2)")
     if isinstance(public_key, rsa.RSAPublicKey) and public_key.public_numbers().e.bit_length() > _EXPONENT_LIMIT:
         raise _refusal(f"the RSA key of certificate {position} has an exponent of over {_EXPONENT_LIMIT} bits")
     return certificate

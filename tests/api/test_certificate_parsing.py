@@ -58,6 +58,18 @@ def test_an_rsa_exponent_that_makes_verification_slow_is_refused() -> None:
     assert caught.value.reason is Reason.CertificateInvalid
 
 
+# cryptography means to refuse it too, some day.
+@pytest.mark.filterwarnings("ignore:Parsed a serial number which wasn't positive")
+def test_a_serial_number_that_is_not_positive_is_refused() -> None:
+    der = bytearray(pki.identity().chain.ders[0])
+    first_of_serial = der.index(b"\xa0\x03\x02\x01\x02") + 7
+    der[first_of_serial] |= 0x80
+    with pytest.raises(Refusal, match="the serial number of certificate 1 is not positive") as caught:
+        parse_chain(_pem(bytes(der)) + _pem(pki.identity().chain.ders[1]))
+    assert caught.value.reason is Reason.CertificateInvalid
+
+
+@pytest.mark.filterwarnings("ignore:Parsed a serial number which wasn't positive")
 @settings(max_examples=150, deadline=None)
 @given(position=st.integers(0, 10_000), value=st.integers(1, 255))
 def test_a_damaged_certificate_is_refused_or_linted_never_a_crash(position: int, value: int) -> None:

@@ -96,9 +96,12 @@ def test_while_the_api_server_is_away_for_a_minute_no_known_caller_is_refused(cl
 def test_an_operator_killed_while_it_writes_status_leaves_nothing_wrong(live: Live) -> None:
     team = found(live)
     team.until_ready()
-    names = [ObjectName(team.namespace, f"photo-{number}") for number in range(40)]
+    names = [ObjectName(team.namespace, f"photo-{number}") for number in range(120)]
     restarts = live.cluster.operator.restarts
+    # It stands still while they are made, so that it has something to write when it is killed.
+    live.cluster.operator.daemon.signal(signal.SIGSTOP)
     live.take(*(recipe_document(name, team.key) for name in names))
+    live.cluster.operator.daemon.signal(signal.SIGCONT)
     written = _until_some_are_written(live, team.namespace)
     live.cluster.operator.daemon.signal(signal.SIGKILL)
     assert 0 < written < len(names)
