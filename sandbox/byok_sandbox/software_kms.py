@@ -15,7 +15,7 @@ from byok_api.keypolicy import Grantee, session_tags
 from byok_api.references import KeyArn
 from byok_api.signatures import p1363_from_der
 from byok_sandbox.kms.keys import AlgorithmMismatchError, SoftwareKey
-from byok_signer.kms.errors import Action, KmsError, Verdict, verdict_for
+from byok_signer.kms.errors import Action, KmsError, Verdict, told_of_attempts, verdict_for
 from byok_signer.kms.messages import Payload, payload_of_digest, payload_of_message, payload_of_nothing
 from byok_signer.kms.port import (
     Allowed,
@@ -109,7 +109,7 @@ def _refusal_of(stored: StoredKey | None, operation: str) -> str | None:
 
 def _refused(action: Action, code: str, request_id: str) -> KmsError:
     refusal = action.refused(verdict_for(code), code)
-    return refusal.with_attempts((Attempt(request_id, Outcome.FAILED),))
+    return told_of_attempts(refusal, (Attempt(request_id, Outcome.FAILED),))
 
 
 @dataclass

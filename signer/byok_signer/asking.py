@@ -102,10 +102,8 @@ class Asking:
         try:
             answer = await make()
         except Exception as error:
-            failure = failure_of(error)
-            if announced.lost:
-                failure["outcome"] = Outcome.UNKNOWN
-            elif not failure["attempts"]:
+            failure = failure_of(error, lost=announced.lost)
+            if not (announced.lost or failure["attempts"]):
                 self._ports.quotas.give_back(announced.demand)
             failed = AuditEvent(kind=kind, intent=announced.intent.sequence, **failure, **subject)
             await self._ports.audit.append(failed)

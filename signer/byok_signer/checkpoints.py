@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
 from cryptography.hazmat.primitives.serialization import load_der_public_key
 
 from byok_api.algorithms import SigningAlgorithm
-from byok_api.audit import Attempt, AuditEvent, Head, Kind, Outcome, checkpoint, checkpoint_intent, statement
+from byok_api.audit import Attempt, AuditEvent, Head, Kind, checkpoint, checkpoint_intent, statement
 from byok_api.errors import Reason, Refusal
 from byok_api.references import KeyArn, ObjectName
 from byok_api.signatures import SignatureError, spki_sha256_of_der, verify
@@ -178,9 +178,7 @@ class Checkpointer:
         except _BegunAnewError:
             raise
         except Exception as error:
-            failure = failure_of(error)
-            if intent.attempts:
-                failure["outcome"] = Outcome.UNKNOWN
+            failure = failure_of(error, lost=bool(intent.attempts))
             await self.audit.append(replace(intent, kind=Kind.CHECKPOINT, intent=head.sequence, **failure))
             raise
         signed = checkpoint(intent, head, spki=key.spki, signature=answer.signature, attempts=answer.attempts)

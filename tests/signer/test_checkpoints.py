@@ -73,7 +73,7 @@ class FailingKms(SoftwareKms):
             raise ZeroDivisionError
         if operation in self.failing:
             refusal = Action(key.name, f"kms:{operation}", key.arn.text).refused(OUTAGE, "no answer")
-            raise refusal.with_attempts((Attempt(None, Outcome.UNKNOWN),)) if operation == "Sign" else refusal
+            raise told_of_attempts(refusal, LOST) if operation == "Sign" else refusal
 
 
 @dataclass

@@ -97,8 +97,8 @@ class Caller:
                 return result, tuple(attempts)
         if refusal is None or time() >= deadline:
             late = call.action(call.targets[0]).refused(_OUT_OF_TIME, f"{timeout:.1f} s have passed")
-            raise late.with_attempts(tuple(attempts)) from refusal
-        raise refusal.with_attempts(tuple(attempts)) from refusal
+            raise told_of_attempts(late, tuple(attempts)) from refusal
+        raise told_of_attempts(refusal, tuple(attempts)) from refusal
 
     async def _try(self, call: Call[T], arn: KeyArn, attempts: list[Attempt], timeout: float) -> T:
         request = Request(

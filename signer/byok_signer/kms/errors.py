@@ -39,13 +39,9 @@ class KmsError(Refusal):
         """Request id of the last answer."""
         return next((attempt.kms_request_id for attempt in reversed(self.attempts) if attempt.kms_request_id), None)
 
-    def with_attempts(self, attempts: tuple[Attempt, ...]) -> "KmsError":
-        """Copy the refusal, with these attempts."""
-        return told_of_attempts(self, attempts)
-
 
 def told_of_attempts(refusal: Refusal, attempts: tuple[Attempt, ...]) -> KmsError:
-    """Tell any refusal as KMS's own, so that the record of the failure has what KMS was asked before."""
+    """Copy any refusal as KMS's own, with these attempts, so that the record of the failure has what KMS was asked."""
     return KmsError(
         refusal.reason,
         refusal.message,
@@ -67,13 +63,16 @@ class Failure(TypedDict):
     attempts: tuple[Attempt, ...]
 
 
-def failure_of(error: Exception) -> Failure:
-    """Say what became of a call of `kms:Sign` that ended in an error; of a bug nobody knows, and it says so."""
+def failure_of(error: Exception, *, lost: bool) -> Failure:
+    """Say what became of a call of `kms:Sign` that ended in an error; of a bug nobody knows, and it says so.
+
+    `lost` tells that answers got lost before the attempts that the error has: KMS may have signed then.
+    """
     if not isinstance(error, Refusal):
         unknown = (Attempt(None, Outcome.UNKNOWN),)
         return Failure(outcome=Outcome.UNKNOWN, reason=Reason.Internal.name, attempts=unknown)
     attempts = error.attempts if isinstance(error, KmsError) else ()
-    is_unknown = any(attempt.outcome is Outcome.UNKNOWN for attempt in attempts)
+    is_unknown = lost or any(attempt.outcome is Outcome.UNKNOWN for attempt in attempts)
     outcome = Outcome.UNKNOWN if is_unknown else Outcome.FAILED
     return Failure(outcome=outcome, reason=error.reason.name, attempts=attempts)
 
