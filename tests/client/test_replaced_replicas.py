@@ -17,7 +17,7 @@ from byok_sandbox.ca import TlsAuthority
 from tests.support.fake_signer import TOKEN, FakeSigner, serving
 from tests.support.name_server import NameServer
 from tests.support.pki import identity
-from tests.support.ports import free_port
+from tests.testenv.ports import free_ports
 
 _LESS_THAN_GRPCS_OWN = 25
 """Seconds; gRPC asks a name server twice only after 30, unless told otherwise."""
@@ -39,7 +39,7 @@ def pod(address: str) -> Iterator[FakeSigner]:
 
 
 def test_the_successor_under_the_same_name_is_found_within_the_deadline(names: NameServer) -> None:
-    port, request = free_port("127.0.0.2", "127.0.0.3"), GetRecipeRequest(recipe="photo")
+    (port,), request = free_ports(1, "127.0.0.2", "127.0.0.3"), GetRecipeRequest(recipe="photo")
     metadata = (("authorization", f"Bearer {TOKEN}"),)
     target = f"dns://127.0.0.1:{names.port}/signer.byok-system.svc:{port}"
     with grpc.insecure_channel(target, CHANNEL_OPTIONS) as channel:

@@ -21,8 +21,8 @@ from tests.support.fleet import Fleet, channel_to, fleet_of
 from tests.support.many_claims import another_claim
 from tests.support.name_server import NameServer
 from tests.support.pki import identity
-from tests.support.ports import free_port
 from tests.support.signer import DEADLINE, Bench, until
+from tests.testenv.ports import free_ports
 from tests.testenv.tap import Tap
 
 ES256 = SigningAlgorithm.ES256
@@ -105,7 +105,7 @@ async def test_the_operator_hears_on_without_a_word_of_trouble(fleet: Fleet, cap
 
 
 async def test_a_client_finds_a_replica_that_came_after_it_had_connected(fleet: Fleet) -> None:
-    port = free_port("127.0.0.2", "127.0.0.3")
+    (port,) = free_ports(1, "127.0.0.2", "127.0.0.3")
     await fleet.start("old", host="127.0.0.2", port=port)
     with NameServer("127.0.0.2") as names:
         async with channel_to(fleet, f"dns://127.0.0.1:{names.port}/byok-signer.byok-system.svc:{port}") as channel:

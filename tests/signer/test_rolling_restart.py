@@ -19,8 +19,8 @@ from tests.support.fleet import channel_to, fleet_of
 from tests.support.many_claims import another_claim
 from tests.support.name_server import NameServer
 from tests.support.pki import identity
-from tests.support.ports import free_port
 from tests.support.signer import Bench, until
+from tests.testenv.ports import free_ports
 
 ES256 = SigningAlgorithm.ES256
 PODS = {"byok-signer-0": "127.0.0.2", "byok-signer-1": "127.0.0.3"}
@@ -63,7 +63,7 @@ class Load:
 
 @pytest.mark.parametrize("stale", [True, False], ids=["names stay", "names follow"])
 async def test_a_rolling_restart_costs_no_call(bench: Bench, *, stale: bool) -> None:
-    port, token_file = free_port(*PODS.values()), bench.folder / "job-token"
+    (port,), token_file = free_ports(1, *PODS.values()), bench.folder / "job-token"
     token_file.write_text(bench.token)
     load = Load(bench, token_file)
     async with fleet_of(bench) as fleet, AsyncExitStack() as stack:

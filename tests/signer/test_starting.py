@@ -27,6 +27,7 @@ from tests.support.many_claims import another_claim
 from tests.support.mounted_secret import MountedSecret
 from tests.support.signer import DEADLINE, JOB, until
 from tests.support.signer_process import prepare, recipe_hash, serving_process, signer_process
+from tests.testenv.ports import free_ports
 
 NOW = datetime.now(UTC)
 AUTHORITY = TlsAuthority.create(now=NOW)
@@ -43,10 +44,9 @@ def secret(tmp_path: Path) -> MountedSecret:
 @pytest.fixture
 def flags(tmp_path: Path, secret: MountedSecret) -> dict[str, str]:
     """Serve on TCP with the Secret's certificate, which is not there yet."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        http = f"127.0.0.1:{free.getsockname()[1]}"
+    (port,) = free_ports(1)
     tls = {"listen": "127.0.0.1:0", "tls-cert-file": str(secret.cert), "tls-key-file": str(secret.key)}
-    return prepare(tmp_path, Issuer()) | tls | {"http-listen": http}
+    return prepare(tmp_path, Issuer()) | tls | {"http-listen": f"127.0.0.1:{port}"}
 
 
 @pytest.fixture

@@ -18,6 +18,8 @@ from urllib.parse import unquote
 import yaml
 from aiohttp import web
 
+from tests.testenv.ports import free_ports
+
 Body = dict[str, Any]
 TOKEN = "fake-service-account-token"
 _KINDS = {
@@ -90,13 +92,13 @@ class FakeApiServer:
 
     async def start(self) -> None:
         """Listen, on the port of the last time if there was one."""
+        self.port = self.port or free_ports(1)[0]
         application = web.Application(client_max_size=4 * 1024 * 1024)
         application.router.add_route("*", "/{path:.*}", self._handle)
         self._runner = web.AppRunner(application, shutdown_timeout=0.01)
         await self._runner.setup()
         site = web.TCPSite(self._runner, "127.0.0.1", self.port, reuse_address=True)
         await site.start()
-        self.port = self._runner.addresses[0][1]
 
     async def stop(self) -> None:
         """Refuse connections, and break those that are there."""

@@ -20,6 +20,7 @@ from byok_api.signer.v1 import signer_pb2
 from byok_sandbox.ca import TlsAuthority
 from byok_signer.rpc_status import STATUS_DETAILS_KEY, status_of
 from tests.support.pki import Identity, identity
+from tests.testenv.ports import free_ports
 
 TOKEN = "token-of-the-test"
 SERVING, NOT_SERVING = b"\x08\x01", b"\x08\x02"  # grpc/health/v1/health.proto, HealthCheckResponse
@@ -91,8 +92,7 @@ class FakeSigner:
         else:
             certificate = tls.issue(now=datetime.now(UTC))
             pair = (certificate.key_pem.encode(), certificate.certificate_pem.encode())
-            port = self._server.add_secure_port(self.address, grpc.ssl_server_credentials([pair]))
-            self.address = f"localhost:{port}"
+            self._server.add_secure_port(self.address, grpc.ssl_server_credentials([pair]))
         self._server.start()
 
     def stop(self) -> None:
@@ -240,7 +240,7 @@ def _handlers(signer: FakeSigner) -> tuple[grpc.GenericRpcHandler, ...]:
 def serving(folder: Path, key: Identity | None = None, *, tls: TlsAuthority | None = None) -> Iterator[FakeSigner]:
     """Serve on a unix socket in `folder`, or with TLS on a free port of localhost."""
     signer = FakeSigner(key or identity())
-    signer.address = f"unix:{folder}/signer.sock" if tls is None else "localhost:0"
+    signer.address = f"unix:{folder}/signer.sock" if tls is None else f"localhost:{free_ports(1)[0]}"
     signer.start(tls)
     try:
         yield signer

@@ -14,6 +14,7 @@ import yaml
 from aiohttp import web
 
 from byok_sandbox.issuer import Issuer, ServiceAccount
+from tests.testenv.ports import free_ports
 
 TOKEN_REVIEW, ACCESS_REVIEW = "TokenReview", "SubjectAccessReview"
 _SIGNERS_TOKEN = "signers-own-token"
@@ -79,6 +80,7 @@ class ReviewingCluster:
 
     async def start(self) -> None:
         """Listen, on the port of the last time if there was one."""
+        self.port = self.port or free_ports(1)[0]
         application = web.Application()
         application.router.add_get("/readyz", self._readyz)
         application.router.add_get("/openid/v1/jwks", self._jwks)
@@ -88,7 +90,6 @@ class ReviewingCluster:
         self._runner = web.AppRunner(application, shutdown_timeout=0.01)
         await self._runner.setup()
         await web.TCPSite(self._runner, "127.0.0.1", self.port, reuse_address=True).start()
-        self.port = self._runner.addresses[0][1]
 
     async def stop(self) -> None:
         """Refuse connections."""

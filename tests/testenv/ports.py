@@ -1,17 +1,40 @@
 """TCP ports on the loopback address."""
 
 import http.client
+import random
 import socket
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+
+LOOPBACK = "127.0.0.1"
+_NOT_EPHEMERAL = range(20_000, 32_768)
+"""Below the ports that Linux hands out by itself (ip(7), ip_local_port_range): no other test gets one by chance."""
 
 
-def free_ports(count: int) -> list[int]:
-    """Find ports that nobody listens on; for programs that must be told theirs and keep it over restarts."""
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    try:
-        return [taken.getsockname()[1] for taken in sockets]
-    finally:
-        for taken in sockets:
-            taken.close()
+def free_ports(count: int, *hosts: str) -> list[int]:
+    """Find ports that nobody listens on at any of these addresses, else at 127.0.0.1.
+
+    They are for servers that must be told theirs, or must keep it over restarts.
+    """
+    with ExitStack() as stack:
+        ports: list[int] = []
+        while len(ports) < count:
+            port = random.choice(_NOT_EPHEMERAL)  # noqa: S311 - no secret
+            try:
+                for host in hosts or (LOOPBACK,):
+                    stack.enter_context(socket.create_server((host, port)))
+            except OSError:
+                continue
+            ports.append(port)
+        return ports
+
+
+@contextmanager
+def refusing_port() -> Iterator[int]:
+    """Hold a port at 127.0.0.1 that refuses connections for as long as the block runs."""
+    with socket.socket() as held:
+        held.bind((LOOPBACK, 0))
+        yield held.getsockname()[1]
 
 
 def accepts(port: int) -> bool:

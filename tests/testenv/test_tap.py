@@ -8,6 +8,7 @@ from contextlib import ExitStack, closing
 
 import pytest
 
+from tests.testenv.ports import refusing_port
 from tests.testenv.tap import Tap
 
 SOON = 0.2
@@ -84,10 +85,11 @@ def test_a_silent_connection_stays_open_and_loses_nothing(echo: int) -> None:
 
 
 def test_while_the_target_is_away_connections_are_broken() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
-    with Tap(port) as relay, connect(relay.port) as connection, pytest.raises(ConnectionResetError):
-        connection.recv(100)
+    with ExitStack() as stack:
+        relay = stack.enter_context(Tap(stack.enter_context(refusing_port())))
+        # The reset may come as soon as there is a connection, before connect has seen it.
+        with pytest.raises(ConnectionResetError), connect(relay.port) as connection:
+            connection.recv(100)
 
 
 def test_it_closes_connections_that_came_a_moment_before_its_end(echo: int) -> None:

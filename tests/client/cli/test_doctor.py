@@ -13,6 +13,7 @@ from byok_api.errors import Reason, Refusal
 from byok_sandbox.ca import TlsAuthority
 from tests.support.command_line import Cli
 from tests.support.fake_signer import NOT_SERVING, FakeSigner, serving
+from tests.testenv.ports import refusing_port
 
 WriteToken = Callable[..., None]
 
@@ -94,12 +95,13 @@ def test_a_file_that_holds_no_token_is_named(cli: Cli, write_token: WriteToken, 
     assert _verdicts(cli)["token"] == ("bad", "TokenInvalid: the token file does not hold a JSON Web Token")
 
 
-def test_a_signer_that_is_not_there_is_told(cli: Cli, write_token: WriteToken, signer: FakeSigner) -> None:
+def test_a_signer_that_is_not_there_is_told(cli: Cli, write_token: WriteToken, monkeypatch: pytest.MonkeyPatch) -> None:
     write_token()
-    signer.stop()
-    verdicts = _verdicts(cli)
-    assert verdicts["connection"][0] == verdicts["TLS"][0] == "bad"
-    assert cli("doctor").status == 3
+    with refusing_port() as nobody:
+        monkeypatch.setenv("BYOK_SIGNER_ADDRESS", f"127.0.0.1:{nobody}")
+        verdicts = _verdicts(cli)
+        assert verdicts["connection"][0] == verdicts["TLS"][0] == "bad"
+        assert cli("doctor").status == 3
 
 
 def test_a_ca_that_the_signer_has_no_certificate_of_is_told(cli: Cli, write_token: WriteToken, tmp_path: Path) -> None:

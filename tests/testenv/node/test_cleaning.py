@@ -15,6 +15,7 @@ import pytest
 from tests.testenv.modules import TestenvError
 from tests.testenv.node import relay
 from tests.testenv.node.cleaning import swept
+from tests.testenv.ports import refusing_port
 
 CHECKOUT = Path(__file__).parents[3]
 DEADLINE = 30.0
@@ -101,9 +102,7 @@ def echo(listening: socket.socket) -> None:
 
 
 def test_a_connection_that_nobody_takes_is_ended() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as unused:
-        nobody = unused.getsockname()[1]
-    with socket.create_server(("127.0.0.1", 0)) as here:
+    with refusing_port() as nobody, socket.create_server(("127.0.0.1", 0)) as here:
         command = [sys.executable, "-I", "-S", relay.__file__, str(here.fileno()), "127.0.0.1", str(nobody)]
         with subprocess.Popen(command, pass_fds=(here.fileno(),)) as process:
             with socket.create_connection(here.getsockname(), DEADLINE) as connection:
