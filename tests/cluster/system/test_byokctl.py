@@ -24,7 +24,7 @@ from byok_sandbox.parts import SIGNER_ROLE
 from byok_service.kubernetes import BYOK_KEYS, Resource
 from tests.support.cluster_requests import until
 from tests.support.command_line import Ended
-from tests.support.live import Live, Team, allow, found, job, living, metadata, namespace_document
+from tests.support.live import Live, Team, allow, job, living, metadata, namespace_document
 from tests.testenv.system import Cluster
 
 BYOKCTL = Path(sys.executable).with_name("byokctl")
@@ -33,15 +33,6 @@ OWNER = ObjectName(NAMESPACE, "byok-key-owner")
 GRANTED_WITHIN = 30.0
 """Seconds until the signer asks again for a key that KMS denied it."""
 AS_OWNER = ("--service-account", OWNER.name)
-
-
-@pytest.fixture(scope="module")
-def team(cluster: Cluster) -> Iterator[Team]:
-    """A team that is ready to sign."""
-    with living(cluster) as live:
-        made = found(live)
-        made.until_ready()
-        yield made
 
 
 def run(cluster: Cluster, *command: object, **environ: str) -> Ended:

@@ -1,7 +1,6 @@
 """What Prometheus is told of a running operator: objects by condition, expiries, verifications, queue, who leads."""
 
 from collections import Counter
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from http.client import HTTPConnection
 
@@ -11,9 +10,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from byok_api.crds import KINDS
 from byok_api.references import ObjectName
 from tests.support.cluster_requests import until
-from tests.support.live import Live, Team, found, living, reference
+from tests.support.live import Live, Team, found, reference
 from tests.testenv.service import Service
-from tests.testenv.system import Cluster
 
 Labels = frozenset[tuple[str, str]]
 SAID_WITHIN = 10.0
@@ -37,14 +35,6 @@ def scraped(service: Service) -> dict[str, dict[Labels, float]]:
 
 def of_key(name: ObjectName) -> Labels:
     return frozenset({("key", str(name))})
-
-
-@pytest.fixture(scope="module")
-def team(cluster: Cluster) -> Iterator[Team]:
-    with living(cluster) as live:
-        made = found(live)
-        made.until_ready()
-        yield made
 
 
 def test_objects_are_counted_by_what_their_conditions_say(team: Team) -> None:

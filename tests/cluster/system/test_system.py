@@ -4,7 +4,6 @@ import json
 import os
 import subprocess
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -18,8 +17,7 @@ from byok_client.cli.reconciling import Question, reconcile
 from byok_sandbox.filling import FIRST, STAMPED
 from tests.support.cluster_requests import until
 from tests.support.command_line import BYOKCTL
-from tests.support.live import CREATED, PHOTO, Live, Team, found, living, records
-from tests.testenv.system import Cluster
+from tests.support.live import CREATED, PHOTO, Live, Team, found, records
 
 READY_WITHIN = 10.0
 """Seconds; it takes about one where nothing else runs."""
@@ -29,14 +27,6 @@ BACK_WITHIN = 10.0
 """Seconds until a grant that was given back signs again."""
 REVOKED_WITHIN = 2.0
 """Seconds until what an owner writes holds at the signer."""
-
-
-@pytest.fixture(scope="module")
-def team(cluster: Cluster) -> Iterator[Team]:
-    with living(cluster) as live:
-        made = found(live)
-        made.until_ready()
-        yield made
 
 
 def test_the_examples_are_ready_and_sign_trusted_photos(live: Live, tmp_path: Path) -> None:
