@@ -145,6 +145,7 @@ class Leaf:
     subject_key_identifier: bool = True
     authority_key_identifier: bool = True
     digest: hashes.SHA224 | hashes.SHA256 = field(default_factory=hashes.SHA256)
+    serial_number: int = field(default_factory=x509.random_serial_number)
 
     def issued_by(self, issuer: ca.Issuer) -> x509.Certificate:
         """Sign as it is, whatever rules that breaks."""
@@ -154,7 +155,7 @@ class Leaf:
             .subject_name(self.subject)
             .issuer_name(issuer.certificate.subject)
             .public_key(public_key)
-            .serial_number(x509.random_serial_number())
+            .serial_number(self.serial_number)
             .not_valid_before(self.not_before)
             .not_valid_after(self.not_before + self.validity)
         )
