@@ -1,6 +1,8 @@
 """TCP ports on the loopback address."""
 
 import http.client
+import itertools
+import os
 import random
 import socket
 from collections.abc import Iterator
@@ -8,7 +10,19 @@ from contextlib import ExitStack, contextmanager
 
 LOOPBACK = "127.0.0.1"
 _NOT_EPHEMERAL = range(20_000, 32_768)
-"""Below the ports that Linux hands out by itself (ip(7), ip_local_port_range): no other test gets one by chance."""
+"""Below the ports that Linux hands out by itself (ip(7), ip_local_port_range): nobody gets one by chance."""
+
+
+def _own_ports() -> Iterator[int]:
+    """Walk this process's share of them round and round: no other test process takes any."""
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    own = _NOT_EPHEMERAL[worker :: int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))]
+    # From anywhere on, as another session may run on this machine.
+    start = random.randrange(len(own))  # noqa: S311 - no secret
+    return itertools.cycle((*own[start:], *own[:start]))
+
+
+_OWN_PORTS = _own_ports()
 
 
 def free_ports(count: int, *hosts: str) -> list[int]:
@@ -16,17 +30,17 @@ def free_ports(count: int, *hosts: str) -> list[int]:
 
     They are for servers that must be told theirs, or must keep it over restarts.
     """
-    with ExitStack() as stack:
-        ports: list[int] = []
-        while len(ports) < count:
-            port = random.choice(_NOT_EPHEMERAL)  # noqa: S311 - no secret
-            try:
+    ports: list[int] = []
+    while len(ports) < count:
+        port = next(_OWN_PORTS)
+        try:
+            with ExitStack() as stack:
                 for host in hosts or (LOOPBACK,):
                     stack.enter_context(socket.create_server((host, port)))
-            except OSError:
-                continue
-            ports.append(port)
-        return ports
+        except OSError:
+            continue
+        ports.append(port)
+    return ports
 
 
 @contextmanager
