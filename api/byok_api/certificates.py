@@ -25,6 +25,18 @@ CHAIN_LENGTH_LIMIT = 8
 """Certificates that a chain may have."""
 _EXPONENT_LIMIT = 64
 """Bits; KMS's keys have 17, and the time to verify a signature grows with them: 60-fold at the length of the key."""
+UNREADABLE = (
+    ValueError,
+    TypeError,
+    UnsupportedAlgorithm,
+    x509.DuplicateExtension,
+    x509.InvalidVersion,
+    x509.UnsupportedGeneralNameType,
+)
+"""What reading a certificate, its key or its extensions may raise (cryptography, X.509 reference).
+
+A TypeError comes of a name whose attribute is a bit string, a ValueError of most else.
+"""
 
 _PEM_BLOCK = re.compile(r"-----BEGIN ([A-Z0-9 ]{1,40})-----\s([A-Za-z0-9+/=\s]*)-----END \1-----")
 _PEM_BEGIN = re.compile(r"-----BEGIN ([A-Z0-9 ]{0,40})")
@@ -126,12 +138,15 @@ def _load(der: bytes, position: int) -> x509.Certificate:
             certificate.not_valid_after_utc,
             certificate.signature_algorithm_parameters,
         )
-    except (ValueError, UnsupportedAlgorithm, x509.InvalidVersion, x509.DuplicateExtension) as error:
-        raise _refusal(f"certificate {position} cannot be read: {error}"[:300]) from error
     except x509.UnsupportedGeneralNameType as error:
         raise _refusal(f"certificate {position} names something in a way that is not supported") from error
+    except UNREADABLE as error:
+        raise _refusal(f"certificate {position} cannot be read: {error}"[:300]) from error
     if certificate.serial_number <= 0:
         raise _refusal(f"the serial number of certificate {position} is not positive (RFC 5280, 4.1.2.2)")
+    # It ends the certificate; the byte before counts the bits that its last one lacks, and is in no signature itself.
+    if der[-1 - len(certificate.signature)] != 0:
+        raise _refusal(f"the signature of certificate {position} is not of whole bytes (RFC 5280, 4.1.1.3)")
     if isinstance(public_key, rsa.RSAPublicKey) and public_key.public_numbers().e.bit_length() > _EXPONENT_LIMIT:
         raise _refusal(f"the RSA key of certificate {position} has an exponent of over {_EXPONENT_LIMIT} bits")
     return certificate

@@ -13,10 +13,12 @@ from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
+
+from byok_api.certificates import UNREADABLE
 
 CA_VALIDITY = timedelta(days=1826)
 SERVING_VALIDITY = timedelta(days=90)
@@ -29,16 +31,6 @@ _LAST_SHARE = 5 / 6
 """Parts of a certificate's life: after the first two it is replaced, after the last one without further ado."""
 _SKEW = timedelta(days=1)
 """By which the clocks of two who lead one after the other may differ, before one makes anew what the other made."""
-
-UNREADABLE = (
-    ValueError,
-    TypeError,
-    UnsupportedAlgorithm,
-    x509.DuplicateExtension,
-    x509.InvalidVersion,
-    x509.UnsupportedGeneralNameType,
-)
-"""What reading a certificate, its key or its extensions may raise (cryptography, X.509 reference)."""
 
 CERTIFICATE, KEY, BUNDLE = "tls.crt", "tls.key", "ca.crt"
 """Names in a Secret's data, as those of type kubernetes.io/tls have them."""

@@ -13,7 +13,8 @@ import grpc
 import grpc.aio
 from cryptography.x509 import load_pem_x509_certificates
 
-from byok_operator.certificates import UNREADABLE, pem_of
+from byok_api.certificates import UNREADABLE
+from byok_operator.certificates import pem_of
 from byok_service.setting_types import TcpAddress
 
 _CA_LIMIT = 1024 * 1024

@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
 
+from byok_api.certificates import UNREADABLE
 from byok_service.settings import SettingsError
 
 _LOG = logging.getLogger(__name__)
@@ -171,7 +172,7 @@ def _leaf_of(content: bytes, file: Path) -> x509.Certificate:
     try:
         chain = x509.load_pem_x509_certificates(content)
         key, usage = chain[0].public_key(), _usage_of(chain[0])
-    except (ValueError, UnsupportedAlgorithm, x509.InvalidVersion, x509.DuplicateExtension):
+    except UNREADABLE:
         chain = []
     # cryptography leaves out a block without its end, as a file has that is still being written.
     if not chain or len(chain) != content.count(b"-----BEGIN "):

@@ -12,6 +12,7 @@ from byok_api.certificate_rules import Severity
 from byok_api.certificates import CHAIN_LENGTH_LIMIT, CHAIN_SIZE_LIMIT, lint, parse_chain
 from byok_api.errors import Reason, Refusal
 from byok_api.signatures import spki_sha256
+from byok_sandbox import ca
 from tests.support import pki
 from tests.support.pki import NOW
 
@@ -68,6 +69,23 @@ def test_a_serial_number_that_is_not_positive_is_refused(serial: bytes) -> None:
     with pytest.raises(Refusal, match="the serial number of certificate 1 is not positive") as caught:
         parse_chain(_pem(bad) + _pem(issuer))
     assert caught.value.reason is Reason.CertificateInvalid
+
+
+def test_a_name_of_bits_is_refused() -> None:
+    named, issuer = pki.Leaf(subject=ca.name("\0Media", "varied")).chain().ders
+    utf8_string, bit_string = b"\x0c\x06\0Media", b"\x03\x06\0Media"
+    with pytest.raises(Refusal, match="certificate 1 cannot be read") as caught:
+        parse_chain(_pem(named.replace(utf8_string, bit_string)) + _pem(issuer))
+    assert caught.value.reason is Reason.CertificateInvalid
+
+
+def test_a_signature_that_is_not_of_whole_bytes_is_refused() -> None:
+    chains = iter(lambda: pki.Leaf().chain(), None)
+    good = next(chain.leaf for chain in chains if chain.ders[0][-1] % 2 == 0)
+    tbs_and_more = good.public_bytes(Encoding.DER).removesuffix(b"\x00" + good.signature)
+    bad = tbs_and_more + b"\x01" + good.signature
+    with pytest.raises(Refusal, match="the signature of certificate 1 is not of whole bytes"):
+        parse_chain(_pem(bad))
 
 
 @pytest.mark.filterwarnings("ignore:Parsed a serial number which wasn't positive")

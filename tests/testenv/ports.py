@@ -1,5 +1,6 @@
 """TCP ports on the loopback address."""
 
+import errno
 import http.client
 import itertools
 import os
@@ -37,9 +38,11 @@ def free_ports(count: int, *hosts: str) -> list[int]:
             with ExitStack() as stack:
                 for host in hosts or (LOOPBACK,):
                     stack.enter_context(socket.create_server((host, port)))
-        except OSError:
-            continue
-        ports.append(port)
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE:
+                raise
+        else:
+            ports.append(port)
     return ports
 
 
