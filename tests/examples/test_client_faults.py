@@ -172,7 +172,7 @@ def test_a_signer_of_another_ca_gets_neither_token_nor_claim(
 ) -> None:
     (tmp_path / "ca.pem").write_text(authority().trust_anchor_pem)
 
-    ended = byok_sign.run(remote_settings, "--timeout=1", *SIGN, stdin=SIG_STRUCTURE)
+    ended = byok_sign.run(remote_settings, "--timeout=5", *SIGN, stdin=SIG_STRUCTURE)
 
     assert (ended.status, ended.output, remote.calls) == (3, b"", [])
     assert "certificate" in ended.said

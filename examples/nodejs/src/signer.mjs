@@ -110,9 +110,9 @@ export class Signer {
           continue;
         }
         const delay = retryDelay(error, attempt, deadline - Date.now(), Math.random());
-        // That the last attempt had no time left says less than why there had to be one.
-        if (delay === null) throw error.code === grpc.status.DEADLINE_EXCEEDED ? (last ?? error) : error;
-        last = error;
+        const told = last !== null && saysLittle(error) ? last : error;
+        if (delay === null) throw told;
+        last = told;
         attempt += 1;
         await sleep(delay);
       }
@@ -153,6 +153,11 @@ export class Signer {
     if (!TOKEN.test(token)) throw new SignerError('TokenInvalid', `${tokenFile} does not hold a token`);
     return token;
   }
+}
+
+/** Whether it tells of an attempt that it had no time, or had to wait for a connection: not why there were others. */
+function saysLittle(error) {
+  return error.code === grpc.status.DEADLINE_EXCEEDED || error.message.includes('Last error: null');
 }
 
 /** Trusts the CA file's certificates, or without one the system's. */
