@@ -82,7 +82,10 @@ class _Draft:
     file: BinaryIO
     name: Path
     has_name: bool
-    """Whether it is there under its name. Without one, not even SIGKILL leaves it behind; not all file systems can."""
+    """Whether it is there under its name from the beginning; not all file systems can do without.
+
+    SIGKILL leaves behind what has a name: all others have one only for the moment in which they replace another file.
+    """
 
 
 @contextmanager
