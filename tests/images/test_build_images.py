@@ -118,6 +118,22 @@ def test_without_a_daemon_buildah_builds_on_a_base_made_once(machine: Machine) -
     assert any(word.startswith("BASE_IMAGE=localhost/byok-operator-base:bookworm-") for word in build)
 
 
+@pytest.mark.parametrize(("failures", "calls", "status"), [(2, 3, 0), (3, 3, 1)])
+def test_base_is_tried_three_times_each_in_a_container_of_its_own(
+    machine: Machine, failures: int, calls: int, status: int
+) -> None:
+    machine.programs.add("docker", NO_DOCKER)
+    machine.programs.add("debootstrap", f'[ "$(grep --count --text ^debootstrap "$record/calls")" -gt {failures} ]')
+
+    done = machine.build("cli")
+
+    assert done.returncode == status, done.stderr
+    assert len(machine.programs.calls("debootstrap")) == calls
+    asked = [call[4:] for call in machine.programs.calls("buildah")]
+    assert (asked.count(["from", "scratch"]), asked.count(["rm", "container-1"])) == (calls, failures)
+    assert ("debootstrap failed" in done.stderr) is bool(status)
+
+
 @pytest.mark.parametrize(("layers", "emptied"), [(399, 0), (400, 1)])
 def test_store_of_layers_does_not_grow_without_end(machine: Machine, layers: int, emptied: int) -> None:
     machine.programs.add("docker", NO_DOCKER)

@@ -15,6 +15,8 @@ PLUGINS = Path("/usr/lib/cni")
 """Where Debian puts the CNI plugins."""
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 """Where programs of packages are; a user's own PATH often lacks the sbin folders."""
+# Archives fail now and then, and another apt may be at work.
+_PATIENCE = ("-o", "Acquire::Retries=5", "-o", "DPkg::Lock::Timeout=300")
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,7 @@ def _missing(packages: Sequence[Package]) -> list[str]:
 
 
 def _apt_get(*arguments: str) -> None:
-    command = ["apt-get", "-qq", *arguments]
+    command = ["apt-get", "-qq", *_PATIENCE, *arguments]
     ended = subprocess.run(
         command,
         check=False,
