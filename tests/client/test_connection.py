@@ -201,9 +201,9 @@ def test_calls_are_spread_over_the_replicas_behind_a_name(tmp_path: Path) -> Non
 
 
 def test_retries_end_with_the_deadline(settings: ClientSettings, signer: FakeSigner, photo: Path) -> None:
-    # A second call fits into the deadline with a second to spare, a third does not.
-    signer.failures.extend([Refusal(Reason.KmsThrottled, "busy", retry_after=2.0)] * 50)
-    with pytest.raises(SignerError) as caught, SignerClient(replace(settings, timeout=3.5)) as client:
+    # A second call fits into the deadline with seconds to spare, a third does not.
+    signer.failures.extend([Refusal(Reason.KmsThrottled, "busy", retry_after=5.0)] * 50)
+    with pytest.raises(SignerError) as caught, SignerClient(replace(settings, timeout=10)) as client:
         client.sign(photo, recipe="photo", metadata=GENERATED)
     assert (caught.value.reason, len(signer.claims)) == (Reason.KmsThrottled, 2)
 

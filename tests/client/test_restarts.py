@@ -18,13 +18,14 @@ from byok_sandbox.processes import Child
 from byok_sandbox.system import Sandbox, running_sandbox
 from tests.support.command_line import BYOKCTL
 from tests.support.media import MEDIA
+from tests.testenv.ports import LOOPBACK, free_ports
 
 FILES = 90
 JOBS = 8
 PATIENCE = 110
 PHOTO = MEDIA["landscape.jpg"].path.read_bytes()
 
-pytestmark = pytest.mark.timeout(300)  # a sandbox, and its signer twice more
+pytestmark = pytest.mark.timeout(300)  # a sandbox, and its signer thrice more
 
 
 @pytest.fixture(scope="module")
@@ -34,18 +35,24 @@ def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:
 
 
 class Restartable:
-    """The sandbox's signer, which can be ended and started again on the same address."""
+    """The sandbox's signer, which can be ended and started again on the same address.
+
+    That is not the sandbox's, which the kernel chose: while nobody listens there it could give the port to others.
+    """
 
     def __init__(self, sandbox: Sandbox) -> None:
         self._sandbox = sandbox
         self._child = next(child for child in sandbox.children if child.name == "signer")
         process = Path("/proc", str(self._child.pid))
         _python, _m, *arguments = process.joinpath("cmdline").read_text().rstrip("\0").split("\0")
-        listen = f"--listen={sandbox.client.address}"
+        self.address = f"{LOOPBACK}:{free_ports(1)[0]}"
+        listen = f"--listen={self.address}"
         self._arguments = [listen if word.startswith("--listen=") else word for word in arguments]
         environment = (line.partition("=") for line in process.joinpath("environ").read_text().split("\0"))
         self._environment = {name: value for name, _, value in environment if name.startswith("AWS_")}
         self._starts = 0
+        self.end(signal.SIGTERM)
+        self.start()
 
     def end(self, number: int) -> None:
         os.kill(self._child.pid, number)
@@ -103,10 +110,9 @@ def test_all_files_are_signed_although_the_signer_is_stopped_and_killed_and_all_
         (shoot / f"{number:02}.jpg").write_bytes(PHOTO)
     command = (*BYOKCTL, "sign", str(shoot), "-r", "photo-v1", "--output", str(signed), "--jobs", str(JOBS))
     options = ("-m", "digital_source_type=digitalCreation", "-o", "json", "--timeout", str(PATIENCE))
+    environment = {**os.environ, **sandbox.exports, "BYOK_SIGNER_ADDRESS": signer.address}
     done = 0
-    with subprocess.Popen(
-        [*command, *options], stdout=subprocess.PIPE, text=True, env={**os.environ, **sandbox.exports}
-    ) as run:
+    with subprocess.Popen([*command, *options], stdout=subprocess.PIPE, text=True, env=environment) as run:
         for number in (signal.SIGTERM, signal.SIGKILL):
             # More than what the one before may have signed with its last breath.
             outputs_reach(done + JOBS + 1, signed, run)

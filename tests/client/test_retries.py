@@ -93,16 +93,16 @@ def test_a_message_beyond_the_servers_limit_is_not_sent_twice(
 
 
 def test_a_server_that_stays_full_is_said_so_at_the_deadline(
-    signer: FakeSigner, settings: ClientSettings, photo: Path
+    signer: FakeSigner, patient: ClientSettings, photo: Path
 ) -> None:
     signer.calls_at_once = 1
     restart(signer)
     signer.held = threading.Event()
-    with SignerClient(settings) as holding, ThreadPoolExecutor(1) as worker:
+    with SignerClient(patient) as holding, ThreadPoolExecutor(1) as worker:
         output = photo.with_name("out.jpg")
         first = worker.submit(holding.sign, photo, recipe="photo", metadata=GENERATED, output=output)
         assert signer.asked.wait(PATIENCE)
-        with SignerClient(replace(settings, timeout=1)) as client, pytest.raises(SignerError) as caught:
+        with SignerClient(replace(patient, timeout=10)) as client, pytest.raises(SignerError) as caught:
             client.recipe("photo")
         signer.held.set()
         first.result()

@@ -13,6 +13,7 @@ from tests.testenv.binaries import node_binaries
 from tests.testenv.kubectl import Kubectl
 from tests.testenv.node import one_program
 from tests.testenv.node.chosen import Chosen, own_namespace
+from tests.testenv.node.configuration import NODE_NAME
 from tests.testenv.node.forwarding import forward
 from tests.testenv.node.running import Node
 from tests.testenv.ports import answers_ok
@@ -173,11 +174,12 @@ def test_a_volume_is_its_groups_and_outlives_the_pod_but_not_the_claim(kubectl: 
     mounts = store["spec"]["template"]["spec"]["containers"][0]["volumeMounts"]
     mounts.append({"name": "data", "mountPath": "/data"})
     kubectl.apply(*within(namespace, store))
-    ready = ("rollout", "status", "statefulset/store", "--namespace", namespace, "--timeout=50s")
-    kubectl(*ready)
+    kubectl("rollout", "status", "statefulset/store", "--namespace", namespace, "--timeout=50s")
     visit(kubectl, namespace, "store-0", "write", "/data/kept", "still here")
     kubectl("delete", "pod", "store-0", "--namespace", namespace)
-    kubectl(*ready)
+    # What the StatefulSet says may still be of the pod that is gone, and there may be no other one yet.
+    ready = ("wait", "--for=condition=Ready", "pod/store-0", "--namespace", namespace, "--timeout=10s")
+    until(lambda: kubectl.attempt(*ready).status == 0, "the pod is there again")
     assert visit(kubectl, namespace, "store-0", "cat", "/data/kept") == "still here"
     volume = kubectl.get("pvc", "data-store-0", "--namespace", namespace)["spec"]["volumeName"]
     kubectl("delete", "statefulset/store", "--namespace", namespace)
@@ -196,12 +198,19 @@ def test_pods_go_on_while_the_api_server_is_away(node: Chosen, kubectl: Kubectl,
         node.stop_api_server()
         try:
             assert kubectl.attempt("get", "nodes", "--request-timeout=2s").status != 0
-            assert answers_ok(outside, "/")
+            until(lambda: answers_ok(outside, "/"), "the pod answers")
         finally:
             node.start_api_server()
-    until(node.is_ready, "the kubelet reports again")
+    # What the API server has stored of the node is from before.
+    before_report = reported(kubectl)
+    until(lambda: reported(kubectl) != before_report and node.is_ready(), "the kubelet reports again")
     assert visit(kubectl, web, "deployment/web", "get", "http://web/").startswith("web-")
     assert [started(pod) for pod in pods(kubectl, web)] == [started(pod) for pod in before]
+
+
+def reported(kubectl: Kubectl) -> str:
+    """When the kubelet last said that it is there."""
+    return str(kubectl.get("lease", NODE_NAME, "--namespace", "kube-node-lease")["spec"]["renewTime"])
 
 
 def pods(kubectl: Kubectl, namespace: str) -> list[dict[str, Any]]:

@@ -5,7 +5,6 @@ import contextlib
 import gc
 import itertools
 import logging
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -73,13 +72,15 @@ def test_the_token_is_found_in_whatever_a_loader_makes_of_it(loaded: str | None,
     assert handlers.bare(loaded) == token
 
 
-async def test_kopf_ends_within_ten_seconds_even_while_it_cannot_reach_the_api_server(kubeconfig: Path) -> None:
+async def test_kopf_ends_within_ten_seconds_even_while_it_cannot_reach_the_api_server(
+    kubeconfig: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     thread = KopfThread(str(kubeconfig), lambda *_: None)
     thread.start()
     await asyncio.sleep(0)
-    began = time.monotonic()
     await thread.stop()
-    assert time.monotonic() - began < 10  # kopf itself waits five seconds for what its tasks began
+    # It is given ten; kopf itself waits five seconds for what its tasks began.
+    assert "kopf did not end in time" not in caplog.messages
 
 
 _LISTED = {"singularName": "", "namespaced": True, "verbs": ["list", "watch"]}
@@ -124,7 +125,7 @@ async def test_kopf_comes_back_with_a_token_that_was_renewed_after_the_old_one_h
         # Given to the first request that is let in.
         server.answers = [web.json_response({"versions": []})]
         thread.start()
-        await until(lambda: len(server.requests) >= 2)
+        await until(lambda: len(server.requests) >= 2, 30)
         assert server.answers
         token.write_text(TOKEN)
         await until(lambda: not server.answers, 20)

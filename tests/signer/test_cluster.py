@@ -41,8 +41,7 @@ class Follower:
         return None if isinstance(entry, SigningEntry) else entry.reason if entry else "not there"
 
     async def until_reason(self, reason: Reason | None, name: ObjectName = PHOTO) -> None:
-        """Within the 2 s that every change may take."""
-        await until(lambda: self.reason(name) is reason, 2.0)
+        await until(lambda: self.reason(name) is reason)
 
     async def end(self) -> None:
         self.task.cancel()

@@ -165,7 +165,7 @@ async def test_messages_are_read_only_as_there_is_room_for_them(bench: Bench) ->
 
 async def test_a_call_that_finds_no_room_for_its_message_is_refused(bench: Bench) -> None:
     bench.kms.gate.clear()
-    async with limited(bench, bytes_per_caller=1000, message_seconds=0.1):
+    async with limited(bench, bytes_per_caller=1000, message_seconds=0.5):
         first = asyncio.ensure_future(sign(bench))
         await until(lambda: bench.kms.signed == 1)
         told = await refusal_of(sign(bench))
@@ -258,14 +258,14 @@ async def test_a_stream_with_nothing_under_way_ends_well(bench: Bench) -> None:
 
 async def test_a_stream_with_something_under_way_is_not_idle(bench: Bench) -> None:
     bench.kms.gate.clear()
-    async with limited(bench, idle_seconds=0.05):
+    async with limited(bench, idle_seconds=0.5):
         call = headers_only(bench, SIGN_CLAIMS)
         request = pb.SignClaimsRequest(recipe="photo", expected_recipe_hash=bench.entry.recipe.hash)
         request.items.add(id="slow", claim=created_claim().sig_structure)
         await call.write(request.SerializeToString())
         await until(lambda: bench.kms.signed == 1)
         reading = asyncio.ensure_future(call.read())
-        await asyncio.wait((reading,), timeout=0.3)
+        await asyncio.wait((reading,), timeout=1.5)
         assert not reading.done()
         bench.kms.gate.set()
         (result,) = pb.SignClaimsResponse.FromString(await reading).results  # type: ignore[arg-type]  # not the end

@@ -178,12 +178,12 @@ async def test_refusals_that_were_only_counted_are_recorded_at_the_end(signer: S
     assert sum(event.get("suppressed", 0) + 1 for event in refusals) == 40
 
 
-async def test_a_key_deactivated_in_its_manifest_signs_no_more_after_two_seconds(signer: SignerProcess) -> None:
+async def test_a_key_deactivated_in_its_manifest_soon_signs_no_more(signer: SignerProcess) -> None:
     await signer.sign()
     signer.write(*manifests(state="Deactivated"))
-    began = time.monotonic()
-    while (reason := await reason_of(signer)) is None:
-        assert time.monotonic() - began < 2
+    async with asyncio.timeout(10):
+        while (reason := await reason_of(signer)) is None:
+            pass
     assert reason is Reason.KeyDeactivated
 
 

@@ -135,7 +135,7 @@ async def test_the_account_of_another_uid_is_another_account(world: World) -> No
     assert (await world.refusal_of(token)).reason is Reason.TokenInvalid
 
 
-@pytest.mark.parametrize("age", [LIMIT - 0.5, LIMIT])
+@pytest.mark.parametrize("age", [LIMIT - 5, LIMIT])
 async def test_a_deleted_account_is_refused_once_the_limit_is_reached(world: World, age: float) -> None:
     token = world.token()
     await world.authenticator.authenticate(token)
@@ -193,9 +193,9 @@ async def test_while_the_api_server_is_away_known_callers_go_on_and_unknown_ones
 
 @pytest.mark.parametrize("how", ["closed", "silent", "failing", "forbidden"])
 async def test_an_outage_heals_by_itself(world: World, how: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(review_desk, "PATIENCE", 0.2)
     token, new = world.token(), world.token(world.cluster.add(STRANGER))
     await world.authenticator.authenticate(token)
+    monkeypatch.setattr(review_desk, "PATIENCE", 1.0)
     world.offset = LIMIT
     match how:
         case "closed":
@@ -273,18 +273,17 @@ async def test_a_denial_by_an_api_server_that_is_still_starting_does_not_count(w
 
 @pytest.mark.parametrize("how", ["says so", "does not say"])
 async def test_a_denial_counts_a_minute_after_the_api_server_was_away_though_it_is_not_ready(
-    world: World, how: str, monkeypatch: pytest.MonkeyPatch
+    world: World, how: str
 ) -> None:
-    monkeypatch.setattr(review_desk, "PATIENCE", 0.4)
     token = world.token()
     await world.authenticator.authenticate(token)
     if how == "does not say":
         world.cluster.ready_gate.clear()
     await restart_without_accounts(world, token)
-    while world.offset < LIMIT + review_desk.STARTING_SECONDS - 5:
+    # Real time passes besides, and much of it where the question whether it is ready gets no answer.
+    while world.offset < LIMIT + review_desk.STARTING_SECONDS - 20:
         assert (await world.authenticator.authenticate(token)).username == JOB.username
-        world.offset += 5
-    # Real time passes besides.
+        world.offset += 15
     world.offset = LIMIT + review_desk.STARTING_SECONDS
     assert (await world.refusal_of(token)).reason is Reason.TokenInvalid
 

@@ -109,7 +109,9 @@ async def test_under_load_every_call_ends_in_a_signature_or_elsewhere_and_the_tr
         await running
         assert await signer.ended() == 0
         assert time.monotonic() - began < 10
-    assert set(load.endings) <= {Reason.ShuttingDown.name, grpc.StatusCode.UNAVAILABLE.name}
+    # By either of them gRPC ends what its server had not taken yet when it closed.
+    unanswered = {grpc.StatusCode.UNAVAILABLE.name, grpc.StatusCode.CANCELLED.name}
+    assert set(load.endings) <= {Reason.ShuttingDown.name} | unanswered
     assert load.endings.total() == CALLERS
     signed = [record for record in records(tmp_path) if record.get("outcome") == "signed"]
     assert load.released == len(signed) == kms.signed

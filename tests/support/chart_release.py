@@ -43,6 +43,8 @@ def plane_for_releases(folder: Path, binaries: Binaries) -> Iterator[ControlPlan
         for name in (NAMESPACE, "media", "brand-keys"):
             metadata = {"name": name, "labels": _RESTRICTED}
             plane.kubectl.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": metadata})
+            # A pod whose ServiceAccount has not been made yet is refused.
+            plane.kubectl("wait", "--for=create", "--timeout=30s", "serviceaccount/default", "--namespace", name)
         yield plane
 
 

@@ -14,7 +14,7 @@ from byok_api.crds import KINDS
 from tests.testenv.control_plane import ControlPlane
 
 _TIMEOUT = 30.0
-_PATIENCE = 10.0
+_PATIENCE = 30.0
 _INTERVAL = 0.02
 RBAC = "rbac.authorization.k8s.io"
 _RESOURCES = {kind.name: f"apis/byok.dev/v1alpha1/{{}}{kind.plural}" for kind in KINDS} | {
@@ -72,9 +72,19 @@ class Requests:
         content = b"" if body is None else json.dumps(body).encode()
         headers = {"Content-Type": media_type, "Accept": accept}
         impersonated = {"Impersonate-User": self.user, "Impersonate-Group": self.group}
-        self.connection.request(
-            method, f"/{path}", content, headers | {name: value for name, value in impersonated.items() if value}
-        )
+        headers |= {name: value for name, value in impersonated.items() if value}
+        used = self.connection.sock is not None
+        try:
+            return self._asked(method, path, content, headers)
+        except ConnectionError:
+            if not used:
+                raise
+            # The API server closes a connection on which nothing came for 90 s, perhaps just now.
+            self.connection.close()
+            return self._asked(method, path, content, headers)
+
+    def _asked(self, method: str, path: str, content: bytes, headers: Mapping[str, str]) -> Answer:
+        self.connection.request(method, f"/{path}", content, headers)
         answer = self.connection.getresponse()
         text = answer.read()
         return Answer(answer.status, json.loads(text) if text.startswith(b"{") else {"message": text.decode()})

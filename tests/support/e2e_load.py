@@ -24,6 +24,7 @@ NAME = "load"
 _OUTCOMES = "/outcomes/calls.jsonl"
 _STARTED_WITHIN = 60.0
 _MORE_WITHIN = 60.0
+_STOPPED_WITHIN = 60.0
 _SHOWN = 8
 _CHECKOUT = Path(__file__).parents[2]
 _PROGRAMS = {"load_job.py": "tests/support/load_job.py", "claims.py": "benchmarks/claims.py"}
@@ -141,10 +142,16 @@ class Load:
     def stop(self) -> dict[str, Any]:
         """Have no further calls made, wait for those under way, and give what all came to."""
         self.exec(PYTHON, "-c", "import os, signal; os.kill(1, signal.SIGTERM)")
-        told = until(lambda: self._kubectl("logs", self.pod, "--namespace", MEDIA).strip(), "the load has stopped", 60)
+        told = until(self._summary, "the load has stopped", _STOPPED_WITHIN)
         self._refresh()
-        found: dict[str, Any] = json.loads(told.splitlines()[-1])
+        found: dict[str, Any] = json.loads(told)
         return found
+
+    def _summary(self) -> str:
+        """Give the last line that was logged, once it is what all calls came to."""
+        last = self._kubectl("logs", self.pod, "--namespace", MEDIA).rpartition("\n")[0].rpartition("\n")[2]
+        assert last.startswith("{"), last
+        return last
 
     def _refresh(self) -> None:
         text = self.exec("tail", "-c", f"+{self._read + 1}", _OUTCOMES)

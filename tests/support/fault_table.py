@@ -21,7 +21,7 @@ from tests.support.signer import DEADLINE
 SIGN, LOOK, ASSUME, ANYWHERE = "Sign", "GetPublicKey", "AssumeRole", None
 EVERYWHERE = frozenset({SIGN, LOOK, ASSUME})
 OF_KMS = frozenset({SIGN, LOOK})
-SHORT = 0.5
+SHORT = 1.0
 """Seconds that a caller gives the signer where KMS takes longer."""
 
 

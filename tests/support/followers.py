@@ -10,9 +10,17 @@ from byok_service.reflector import Reflector, Sink
 
 
 class Follower:
-    """What is there now, by name, and what was said in which order."""
+    """What is there now, by name, and what was said in which order; of one namespace only, if it is given."""
 
-    def __init__(self, api: KubernetesApi, resource: Resource = BYOK_KEYS, **options: Any) -> None:  # noqa: ANN401 - any option of a Reflector
+    def __init__(
+        self,
+        api: KubernetesApi,
+        resource: Resource = BYOK_KEYS,
+        *,
+        namespace: str | None = None,
+        **options: Any,  # noqa: ANN401 - any option of a Reflector
+    ) -> None:
+        self.namespace = namespace
         self.objects: dict[str, JsonObject] = {}
         self.heard: list[tuple[str, str]] = []
         self.fewest = 10**9
@@ -33,16 +41,21 @@ class Follower:
         return self.heard.count(("replaced", ""))
 
     def _replaced(self, items: list[JsonObject]) -> None:
-        self.objects = {_name(item): item for item in items}
+        self.objects = {_name(item): item for item in items if self._is_meant(item)}
         self._heard("replaced", "")
 
     def _changed(self, item: JsonObject) -> None:
-        self.objects[_name(item)] = item
-        self._heard("changed", _name(item))
+        if self._is_meant(item):
+            self.objects[_name(item)] = item
+            self._heard("changed", _name(item))
 
     def _deleted(self, item: JsonObject) -> None:
-        self.objects.pop(_name(item), None)
-        self._heard("deleted", _name(item))
+        if self._is_meant(item):
+            self.objects.pop(_name(item), None)
+            self._heard("deleted", _name(item))
+
+    def _is_meant(self, item: JsonObject) -> bool:
+        return self.namespace in (None, item["metadata"].get("namespace"))
 
     def _heard(self, what: str, name: str) -> None:
         self.heard.append((what, name))

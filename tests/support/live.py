@@ -21,8 +21,11 @@ from tests.testenv.system import Cluster
 
 PHOTO = shipped.examples() / "media" / "landscape.jpg"
 CREATED = {"digital_source_type": "digitalCreation"}
-READY_WITHIN = 30.0
-"""Seconds; on a quiet machine it is about one."""
+READY_WITHIN = 60.0
+"""Seconds: a limit that a loaded machine does not reach, though its operator lose the Lease and wait for it, 15 s long.
+
+On a quiet machine it is about one.
+"""
 _NUMBERS = itertools.count(1)
 
 
@@ -150,7 +153,7 @@ def job(live: Live, account: ObjectName, *, may_sign: bool = True) -> ClientSett
     client = live.cluster.client
     token_file = client.token_file.with_name(f"token-{account.namespace}-{account.name}")
     live.cluster.plane.write_token(account, token_file, audience=AUDIENCE)
-    return ClientSettings(address=client.address, ca_file=client.ca_file, token_file=token_file, timeout=5.0)
+    return ClientSettings(address=client.address, ca_file=client.ca_file, token_file=token_file, timeout=30.0)
 
 
 def allow(live: Live, account: ObjectName, namespace: str, role: str = "byok-signer-user") -> ObjectName:

@@ -7,10 +7,11 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from http.client import HTTPException
 from pathlib import Path
 
 from byok_api.references import ObjectName
-from tests.testenv.api import AdminApi
+from tests.testenv.api import AdminApi, ApiRefusedError
 from tests.testenv.binaries import Binaries
 from tests.testenv.certificates import Identity, Pki
 from tests.testenv.kubectl import Kubectl
@@ -92,7 +93,7 @@ class ControlPlane:
             self.processes.forget(self.api_server)
 
     def start_controller_manager(self) -> None:
-        """Start the controllers that namespaces, garbage collection and aggregated roles need."""
+        """Start the controllers that namespaces, garbage collection and aggregated roles need; wait until they work."""
         identity = self.pki.client("system:kube-controller-manager", "system:kube-controller-manager")
         flags = {
             "controllers": ",".join(_CONTROLLERS),
@@ -103,7 +104,8 @@ class ControlPlane:
             "service-account-private-key-file": str(self.pki.token_key),
             "use-service-account-credentials": "true",
         }
-        self._start("kube-controller-manager", self.binaries.kube_controller_manager, flags)
+        manager = self._start("kube-controller-manager", self.binaries.kube_controller_manager, flags)
+        manager.wait_until(self._takes_pods, _READY_LIMIT)
 
     def token(self, account: ObjectName, *, audience: str | None = None, seconds: int = _TOKEN_SECONDS) -> str:
         """Get a token of a ServiceAccount; without an audience it is one for the API server."""
@@ -135,6 +137,14 @@ class ControlPlane:
     def kubectl_for(self, account: ObjectName) -> Kubectl:
         """Make a kubectl that speaks for a ServiceAccount."""
         return Kubectl(self.binaries.kubectl, self.kubeconfig_for(account))
+
+    def _takes_pods(self) -> bool:
+        # A pod whose ServiceAccount has not been made yet is refused.
+        try:
+            self.api.request("GET", "/api/v1/namespaces/default/serviceaccounts/default")
+        except (OSError, HTTPException, ApiRefusedError):
+            return False
+        return True
 
     def _certificate_kubeconfig(self, name: str, identity: Identity) -> Path:
         files = {"client-certificate": str(identity.certificate), "client-key": str(identity.key)}

@@ -11,8 +11,11 @@ from typing import Any
 
 import yaml
 
+from byok_api.crds import KINDS
+from byok_api.fields import API_GROUP, API_VERSION
 from byok_api.references import ObjectName
 from tests.testenv.control_plane import ControlPlane
+from tests.testenv.kubectl import Kubectl
 from tests.testenv.modules import TestenvError
 
 _CHECKOUT = Path(__file__).parents[2]
@@ -92,7 +95,20 @@ def shipped_presets() -> tuple[str, ...]:
 def install_crds(plane: ControlPlane) -> None:
     """Apply both kinds and wait until they are served."""
     plane.kubectl("apply", "--server-side", "-f", str(_CRDS))
-    plane.kubectl("wait", "--for=condition=Established", "--timeout=30s", "-f", str(_CRDS))
+    wait_until_served(plane.kubectl)
+
+
+def wait_until_served(kubectl: Kubectl) -> None:
+    """Wait until the API server takes objects of both kinds."""
+    crds = [f"crd/{kind.plural}.{API_GROUP}" for kind in KINDS]
+    kubectl("wait", "--for=condition=Established", "--timeout=30s", *crds)
+    # For a moment after that it does not know them yet.
+    deadline = time.monotonic() + _LIMIT
+    for kind in KINDS:
+        while (listed := kubectl.attempt("get", "--raw", f"/apis/{API_VERSION}/{kind.plural}?limit=1")).status != 0:
+            if time.monotonic() > deadline:
+                raise TestenvError(f"{kind.plural} are not served after {_LIMIT:.0f} s: {listed.err}")
+            time.sleep(_INTERVAL)
 
 
 def install(plane: ControlPlane, installation: Installation) -> None:

@@ -95,6 +95,15 @@ CASES = [
 ]
 
 
+def died_at_its_start(err: str) -> bool:
+    """Tell whether Ctrl-C met the interpreter's own beginning, which is nobody's to change.
+
+    Until byok_client.cli.__main__ takes Ctrl-C over, it is a KeyboardInterrupt in whatever Python imports; from
+    byok_client.cli.app on, which is loaded next, there must be none.
+    """
+    return err.endswith("KeyboardInterrupt\n") and "byok_client/cli/app.py" not in err
+
+
 @pytest.mark.parametrize(
     ("number", "moment", "in_place"), CASES, ids=[f"{signal.Signals(n).name}-{m:.2f}-{p}" for n, m, p in CASES]
 )
@@ -108,17 +117,21 @@ def test_every_file_is_as_it_was_or_whole_and_signed(
         os.killpg(process.pid, number)
     out, err = process.communicate(timeout=PATIENCE)
 
-    if "init_import_site" not in err:  # Python's own beginning, in which it dies of Ctrl-C
+    if number is not signal.SIGINT or not died_at_its_start(err):
         # Who ends by a signal before heeding it has a negative status, and the shell shows 128 and the number.
         assert process.returncode in {0, 128 + number, -number}, err
         assert "Traceback" not in err
-    assert sorted(path.name for path in bench.inputs.iterdir()) == [f"{number:02}.jpg" for number in range(FILES)]
+    inputs = set(bench.inputs.iterdir())
+    if in_place and number is signal.SIGKILL:
+        # To replace a file, a draft must have a name for a moment, and nobody cleans up after SIGKILL.
+        inputs = {path for path in inputs if path.suffix != ".byok-tmp"}
+    assert sorted(path.name for path in inputs) == [f"{number:02}.jpg" for number in range(FILES)]
     signed = set(bench.outputs.iterdir())
     if in_place:
         assert not signed
-        signed = {path for path in bench.inputs.iterdir() if path.read_bytes() != PHOTO}
+        signed = {path for path in inputs if path.read_bytes() != PHOTO}
     else:
-        assert {path.read_bytes() for path in bench.inputs.iterdir()} == {PHOTO}
+        assert {path.read_bytes() for path in inputs} == {PHOTO}
     assert {verify_asset(path, None).state for path in signed} <= {Verdict.VALID}
     if out:
         files = json.loads(out)["files"]

@@ -28,6 +28,7 @@ from tests.support.chart_release import (
 from tests.support.eventually import until
 from tests.support.helm import run_helm
 from tests.testenv.binaries import Binaries
+from tests.testenv.installed import wait_until_served
 from tests.testenv.kubectl import Kubectl, yaml_of
 
 _FILLED = {"tls.crt": base64.b64encode(b"certificate").decode()}
@@ -150,6 +151,7 @@ def key_and_recipe() -> tuple[dict[str, Any], ...]:
 @pytest.fixture
 def used(release: Kubectl) -> Iterator[Kubectl]:
     """The release, with a key and a recipe of users."""
+    wait_until_served(release)
     release.apply(*key_and_recipe())
     yield release
     release("delete", "byokkey,signingrecipe", "--all", "-A", "--timeout=30s")
@@ -186,10 +188,13 @@ def older(tmp_path: Path) -> Path:
     return chart
 
 
-def test_an_upgrade_brings_kinds_and_policies_up_to_date_and_leaves_every_object(kubectl: Kubectl, older: Path) -> None:
+async def test_an_upgrade_brings_kinds_and_policies_up_to_date_and_leaves_every_object(
+    kubectl: Kubectl, older: Path
+) -> None:
     kubectl("delete", "crd", "byokkeys.byok.dev", "signingrecipes.byok.dev", "--ignore-not-found")
     helm(kubectl, "install", RELEASE, str(older), values={})
     key, recipe = key_and_recipe()
+    wait_until_served(kubectl)
     kubectl.apply(key, recipe)
     newer = {**key, "spec": {**key["spec"], "bareDigests": "Deny"}}
     apply = ("apply", "--server-side", "--validate=strict", "-f", "-")
@@ -197,7 +202,8 @@ def test_an_upgrade_brings_kinds_and_policies_up_to_date_and_leaves_every_object
     before = kubectl.get("byokkey", "brand", "-n", "brand-keys")["metadata"]["uid"]
     upgrade(kubectl, {})
     assert "ValidatingAdmissionPolicy consumer-rolebindings.byok.dev" in stored(kubectl)
-    kubectl.apply(newer)
+    # The API server goes by a definition that has changed a moment later.
+    await until(lambda: kubectl.attempt(*apply, stdin=yaml_of([newer])).status == 0, 30)
     found = kubectl.get("byokkey", "brand", "-n", "brand-keys")
     assert (found["metadata"]["uid"], found["spec"]["bareDigests"]) == (before, "Deny")
     assert objects(kubectl) == _OBJECTS
@@ -224,6 +230,7 @@ def test_a_release_of_another_name_takes_over_what_was_kept_if_told_to(used: Kub
 
 async def test_nothing_stays_and_nothing_hangs_where_nothing_is_to_be_kept(kubectl: Kubectl) -> None:
     install(kubectl, {"crds": {"keep": False}})
+    wait_until_served(kubectl)
     kubectl.apply(*key_and_recipe())
     uninstall(kubectl)
     await until(lambda: stored(kubectl) == {}, 30)

@@ -15,11 +15,15 @@ from byok_client import ClientSettings
 from tests.support.cluster_requests import until
 from tests.support.live import Live, allow, found, job, namespace_document, recipe_document, reference, refusal
 
-SPEC_WITHIN = 2.0
-"""Seconds until what an owner writes holds."""
-RBAC_WITHIN = 30.0
-"""Seconds until what RBAC says no longer holds: so long a decision may be remembered."""
-APPLIED_WITHIN = 10.0
+SPEC_WITHIN = 15.0
+"""Seconds: a limit that a loaded machine does not reach until what an owner writes holds.
+
+Nothing that is remembered ends so soon.
+"""
+RBAC_WITHIN = 45.0
+"""Seconds: the same for what RBAC says no longer holds; a decision is remembered for 30."""
+APPLIED_WITHIN = 30.0
+"""Seconds: the same for what is allowed."""
 
 Answered = Callable[[Reason | None, float], None]
 """Waits, for at most so many seconds, until signing is refused for a reason, or for none."""

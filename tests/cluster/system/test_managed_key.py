@@ -33,8 +33,8 @@ MANIFESTS = PRESETS.parent / "manifests"
 KEY = ObjectName("byok-system", "house")
 RECIPE = ObjectName("tenant", "photo")
 INTRUDER = "somebody-else"
-RESTORED_WITHIN = 20.0
-"""Seconds; the operator looks every 15 s."""
+KEPT_WITHIN = 60.0
+"""Seconds: a limit that a loaded machine does not reach; the operator looks every 15 s."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,8 @@ def managed(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Itera
         both = {"managed-key": str(KEY)}
         with in_charge(cluster, "managed", both=both, operator={"managed-key-file": file}) as pair:
             live.take(namespace_document(RECIPE.namespace), recipe_document(RECIPE, None, kmsMode="managed"))
-            until(lambda: live.admin.read(reference("ByokKey", KEY)).taken, "the operator has applied the managed key")
+            applied = "the operator has applied the managed key"
+            until(lambda: live.admin.read(reference("ByokKey", KEY)).taken, applied, within=KEPT_WITHIN)
             client = pair.client(job(live, ObjectName(RECIPE.namespace, "job")))
             yield Managed(live, pair, yaml.safe_load(file.read_text()), client)
 
@@ -109,7 +110,7 @@ def restored(managed: Managed) -> dict[str, Any]:
     def is_described() -> bool:
         return bool(spec(managed)["description"] == managed.wanted["spec"]["description"])
 
-    until(is_described, "the managed key is described as in its file", within=RESTORED_WITHIN)
+    until(is_described, "the managed key is described as in its file", within=KEPT_WITHIN)
     return spec(managed)
 
 

@@ -4,7 +4,6 @@ from collections import Counter
 from datetime import UTC, datetime
 from http.client import HTTPConnection
 
-import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from byok_api.crds import KINDS
@@ -14,14 +13,13 @@ from tests.support.live import Live, Team, found, reference
 from tests.testenv.service import Service
 
 Labels = frozenset[tuple[str, str]]
-SAID_WITHIN = 10.0
-_TOLERANCE = 5.0
-"""Seconds between the test's time and the scrape's."""
+SAID_WITHIN = 30.0
+"""Seconds: a limit that a loaded machine does not reach."""
 
 
 def scraped(service: Service) -> dict[str, dict[Labels, float]]:
     """Read all samples, by name and labels."""
-    connection = HTTPConnection("127.0.0.1", service.http_port, timeout=10)
+    connection = HTTPConnection("127.0.0.1", service.http_port, timeout=SAID_WITHIN)
     connection.request("GET", "/metrics")
     text = connection.getresponse().read().decode()
     connection.close()
@@ -63,12 +61,15 @@ def stored(live: Live) -> Counter[tuple[str, ...]]:
 
 
 def test_a_key_has_its_certificates_expiry_and_the_age_of_its_verification(team: Team) -> None:
+    before = datetime.now(UTC)
     samples = scraped(team.live.cluster.operator)
-    left = (team.kms_key.chain.not_after - datetime.now(UTC)).total_seconds()
-    assert samples["certificate_expiry_seconds"][of_key(team.key)] == pytest.approx(left, abs=_TOLERANCE)
+    after = datetime.now(UTC)
+    expires = team.kms_key.chain.not_after
+    left = samples["certificate_expiry_seconds"][of_key(team.key)]
+    assert (expires - after).total_seconds() <= left <= (expires - before).total_seconds()
     born = datetime.fromisoformat(team.live.read("ByokKey", team.key)["metadata"]["creationTimestamp"])
     age = samples["verification_age_seconds"][of_key(team.key)]
-    assert 0 <= age <= (datetime.now(UTC) - born).total_seconds() + _TOLERANCE
+    assert 0 <= age <= (after - born).total_seconds()
     later = scraped(team.live.cluster.operator)["verification_age_seconds"][of_key(team.key)]
     assert later > age
 

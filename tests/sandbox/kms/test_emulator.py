@@ -6,6 +6,7 @@ import boto3
 import pytest
 
 from byok_sandbox.kms.emulator import KmsEmulator
+from tests.testenv.ports import LOOPBACK, free_ports
 
 
 def list_keys(emulator: KmsEmulator) -> None:
@@ -31,10 +32,11 @@ async def test_it_serves_while_the_block_lasts_and_two_share_nothing() -> None:
 
 
 async def test_after_the_block_nobody_listens() -> None:
-    async with KmsEmulator() as emulator:
-        host, port = emulator.address.removeprefix("http://").split(":")
+    (port,) = free_ports(1)  # for who is given one by the kernel may be followed by somebody else
+    async with KmsEmulator(port=port) as emulator:
+        assert emulator.address == f"http://{LOOPBACK}:{port}"
     with pytest.raises(ConnectionRefusedError):
-        await asyncio.open_connection(host, int(port))
+        await asyncio.open_connection(LOOPBACK, port)
 
 
 async def test_it_can_be_stopped_before_it_was_started() -> None:

@@ -83,7 +83,7 @@ async def test_a_digest_is_asked_for_alike() -> None:
 
 
 async def test_a_replica_is_asked_only_once_the_loss_is_told() -> None:
-    async with kms_on(SILENT, BUSY, GOOD, patience=0.5) as (kms, server):
+    async with kms_on(SILENT, BUSY, GOOD, patience=1) as (kms, server):
         told = Told(server)
         attempts = await sign(kms, told, of_many=True)
     assert told.of == [(1, [UNANSWERED]), (2, ["req-1:unknown"])]

@@ -14,6 +14,7 @@ from byok_service.proxies import Proxies, Proxy
 from byok_signer.kms.connection import DisconnectedError, NotSentError, TransportError
 from tests.support.connect_proxy import ConnectProxy, connect_proxy
 from tests.support.peers import Peer, Script, Server, cancel_one, echo, pool, post, serving, silent, slow
+from tests.testenv.ports import refusing_port
 
 TARGET = "kms.example:443"
 
@@ -133,9 +134,8 @@ async def test_what_a_proxy_refuses_is_told_and_nothing_stays_open(answer: bytes
 
 async def test_a_proxy_that_is_not_there_or_hangs_up_is_told(tls: Tls) -> None:
     async with connect_proxy() as proxy:
-        proxies = through(proxy)
         server = placed(Server(echo, url=URL("https://127.0.0.1:1/")), proxy)
-        async with pool(ca_file=tls.ca_file, proxies=proxies) as transport:
+        async with pool(ca_file=tls.ca_file, proxies=through(proxy)) as transport:
             call = asyncio.create_task(post(transport, server))
             proxy.answer = b""
             while not proxy.asked:  # noqa: ASYNC110 - the proxy tells nobody
@@ -143,10 +143,11 @@ async def test_a_proxy_that_is_not_there_or_hangs_up_is_told(tls: Tls) -> None:
             proxy.hang_up()
             with pytest.raises(NotSentError, match="it hangs up without an answer"):
                 await call
-    async with pool(ca_file=tls.ca_file, proxies=proxies) as transport:
-        with pytest.raises(NotSentError, match=r"no connection to the proxy http://localhost:\d+: it refuses"):
-            await post(transport, server)
-        nowhere = Proxies.parse(Proxy.parse(f"http://{'a' * 64}.example:1"), "")
+    with refusing_port() as port:
+        async with pool(ca_file=tls.ca_file, proxies=through(ConnectProxy(port=port))) as transport:
+            with pytest.raises(NotSentError, match=r"no connection to the proxy http://localhost:\d+: it refuses"):
+                await post(transport, server)
+    nowhere = Proxies.parse(Proxy.parse(f"http://{'a' * 64}.example:1"), "")
     async with pool(ca_file=tls.ca_file, proxies=nowhere) as transport:
         with pytest.raises(NotSentError, match=r"no connection to the proxy .*: its name cannot be resolved"):
             await post(transport, server)
@@ -158,7 +159,7 @@ async def test_a_proxy_that_does_not_answer_costs_the_calls_time_and_no_more(tls
         proxy.answer = b"HTTP/1.1 200 "
         async with pool(limit=1, ca_file=tls.ca_file, proxies=through(proxy)) as transport:
             with pytest.raises(NotSentError, match=r"makes no connection .*: it does not answer in time"):
-                await post(transport, server, patience=0.1)
+                await post(transport, server, patience=1)
             await proxy.wait_for_end()
 
 
@@ -211,6 +212,6 @@ async def test_a_call_that_is_cancelled_or_late_gives_its_tunnel_up(script: Scri
             await cancel_one(transport, server)
             await proxy.wait_for_end()
             with pytest.raises(TransportError, match="no answer of"):
-                await post(transport, server, patience=0.5)
+                await post(transport, server, patience=1)
             await proxy.wait_for_end()
             assert transport.connections == 0
