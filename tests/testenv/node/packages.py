@@ -15,8 +15,7 @@ PLUGINS = Path("/usr/lib/cni")
 """Where Debian puts the CNI plugins."""
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 """Where programs of packages are; a user's own PATH often lacks the sbin folders."""
-# Archives fail now and then, and another apt may be at work.
-_PATIENCE = ("-o", "Acquire::Retries=5", "-o", "DPkg::Lock::Timeout=300")
+_APT = Path(__file__).parents[3] / "hack/apt"
 
 
 @dataclass(frozen=True)
@@ -45,8 +44,8 @@ def require(packages: Sequence[Package], environ: Mapping[str, str], say: Say) -
     missing = _missing(packages)
     if missing and environ.get("CI") == "true" and os.geteuid() == 0 and shutil.which("apt-get", path=PATH):
         say(f"installing {' '.join(missing)}")
-        _apt_get("update")
-        _apt_get("install", "-y", "--no-install-recommends", *missing)
+        _apt("update")
+        _apt("install", "-y", "--no-install-recommends", *missing)
         missing = _missing(packages)
     if missing:
         raise TestenvError(
@@ -59,14 +58,14 @@ def _missing(packages: Sequence[Package]) -> list[str]:
     return [package.name for package in packages if shutil.which(package.program, path=PATH) is None]
 
 
-def _apt_get(*arguments: str) -> None:
-    command = ["apt-get", "-qq", *_PATIENCE, *arguments]
+def _apt(*arguments: str) -> None:
+    command = [str(_APT), *arguments]
     ended = subprocess.run(
         command,
         check=False,
         stdin=subprocess.DEVNULL,
         stdout=sys.stderr,
-        env={**os.environ, "PATH": PATH, "DEBIAN_FRONTEND": "noninteractive"},
+        env={**os.environ, "PATH": PATH},
     )
     if ended.returncode != 0:
         raise TestenvError(f"{' '.join(command)} failed; what it said is above")
