@@ -48,6 +48,18 @@ class AdminApi:
         except (OSError, http.client.HTTPException, ApiRefusedError):
             return False
 
+    def find(self, path: str) -> dict[str, Any] | None:
+        """Read an object; None if it is not there, or nobody can say."""
+        try:
+            found: dict[str, Any] = json.loads(self.request("GET", path))
+        except (OSError, http.client.HTTPException, ApiRefusedError):
+            return None
+        return found
+
+    def takes_pods(self) -> bool:
+        """Whether pods are let into the namespace `default`: one whose ServiceAccount has not been made is refused."""
+        return self.find("/api/v1/namespaces/default/serviceaccounts/default") is not None
+
     def create_token(self, namespace: str, account: str, *, audience: str | None, seconds: int) -> str:
         """Ask for a token as the kubelet does (TokenRequest); without an audience it is one for the API server."""
         spec = {"expirationSeconds": seconds, **({"audiences": [audience]} if audience else {})}

@@ -7,11 +7,10 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.client import HTTPException
 from pathlib import Path
 
 from byok_api.references import ObjectName
-from tests.testenv.api import AdminApi, ApiRefusedError
+from tests.testenv.api import AdminApi
 from tests.testenv.binaries import Binaries
 from tests.testenv.certificates import Identity, Pki
 from tests.testenv.kubectl import Kubectl
@@ -105,7 +104,7 @@ class ControlPlane:
             "use-service-account-credentials": "true",
         }
         manager = self._start("kube-controller-manager", self.binaries.kube_controller_manager, flags)
-        manager.wait_until(self._takes_pods, _READY_LIMIT)
+        manager.wait_until(self.api.takes_pods, _READY_LIMIT)
 
     def token(self, account: ObjectName, *, audience: str | None = None, seconds: int = _TOKEN_SECONDS) -> str:
         """Get a token of a ServiceAccount; without an audience it is one for the API server."""
@@ -137,14 +136,6 @@ class ControlPlane:
     def kubectl_for(self, account: ObjectName) -> Kubectl:
         """Make a kubectl that speaks for a ServiceAccount."""
         return Kubectl(self.binaries.kubectl, self.kubeconfig_for(account))
-
-    def _takes_pods(self) -> bool:
-        # A pod whose ServiceAccount has not been made yet is refused.
-        try:
-            self.api.request("GET", "/api/v1/namespaces/default/serviceaccounts/default")
-        except (OSError, HTTPException, ApiRefusedError):
-            return False
-        return True
 
     def _certificate_kubeconfig(self, name: str, identity: Identity) -> Path:
         files = {"client-certificate": str(identity.certificate), "client-key": str(identity.key)}

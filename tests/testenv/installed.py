@@ -5,7 +5,9 @@ The manifests are the chart's own, with placeholders such as `$(NAMESPACE)`; thi
 
 import re
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,7 @@ from byok_api.crds import KINDS
 from byok_api.fields import API_GROUP, API_VERSION
 from byok_api.references import ObjectName
 from tests.testenv.control_plane import ControlPlane
-from tests.testenv.kubectl import Kubectl
+from tests.testenv.kubectl import Ended, Kubectl
 from tests.testenv.modules import TestenvError
 
 _CHECKOUT = Path(__file__).parents[2]
@@ -103,12 +105,9 @@ def wait_until_served(kubectl: Kubectl) -> None:
     crds = [f"crd/{kind.plural}.{API_GROUP}" for kind in KINDS]
     kubectl("wait", "--for=condition=Established", "--timeout=30s", *crds)
     # For a moment after that it does not know them yet.
-    deadline = time.monotonic() + _LIMIT
     for kind in KINDS:
-        while (listed := kubectl.attempt("get", "--raw", f"/apis/{API_VERSION}/{kind.plural}?limit=1")).status != 0:
-            if time.monotonic() > deadline:
-                raise TestenvError(f"{kind.plural} are not served after {_LIMIT:.0f} s: {listed.err}")
-            time.sleep(_INTERVAL)
+        listed = partial(kubectl.attempt, "get", "--raw", f"/apis/{API_VERSION}/{kind.plural}?limit=1")
+        _try_until(lambda ended: ended.status == 0, listed, f"{kind.plural} are not served")
 
 
 def install(plane: ControlPlane, installation: Installation) -> None:
@@ -131,13 +130,15 @@ def _wait_for_policies(plane: ControlPlane) -> None:
             "acknowledgement": {"acceptedBy": "somebody-else", "terms": "none", "acceptedAt": "2026-01-01T00:00:00Z"},
         },
     }
+    create = partial(plane.kubectl.attempt, "create", "--dry-run=server", "-f", "-", stdin=yaml.safe_dump(key))
+    _try_until(
+        lambda ended: "ValidatingAdmissionPolicy" in ended.err, create, "the admission policies are not in force"
+    )
+
+
+def _try_until(is_done: Callable[[Ended], bool], attempt: Callable[[], Ended], otherwise: str) -> None:
     deadline = time.monotonic() + _LIMIT
-    while True:
-        tried = plane.kubectl.attempt("create", "--dry-run=server", "-f", "-", stdin=yaml.safe_dump(key))
-        if "ValidatingAdmissionPolicy" in tried.err:
-            return
+    while not is_done(tried := attempt()):
         if time.monotonic() > deadline:
-            raise TestenvError(
-                f"the admission policies are not in force after {_LIMIT:.0f} s: {tried.err or tried.out}"
-            )
+            raise TestenvError(f"{otherwise} after {_LIMIT:.0f} s: {tried.err or tried.out}")
         time.sleep(_INTERVAL)

@@ -4,18 +4,15 @@ etcd, kube-apiserver, kube-controller-manager, kube-scheduler, CoreDNS, containe
 node; images are loaded from archives. NetworkPolicies are stored, but no plugin here enforces them.
 """
 
-import json
 import os
 import secrets
 import subprocess
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from http.client import HTTPException
 from pathlib import Path
-from typing import Any
 
-from tests.testenv.api import AdminApi, ApiRefusedError
+from tests.testenv.api import AdminApi
 from tests.testenv.binaries import Binaries, NodeBinaries, control_plane_binaries, node_binaries
 from tests.testenv.certificates import Pki
 from tests.testenv.control_plane import ISSUER
@@ -108,7 +105,7 @@ class Node:
 
     def is_ready(self) -> bool:
         """Whether the kubelet says that pods can run here."""
-        node = self._found(f"/api/v1/nodes/{NODE_NAME}") or {"status": {}}
+        node = self.api.find(f"/api/v1/nodes/{NODE_NAME}") or {"status": {}}
         conditions = node["status"].get("conditions", ())
         return any(condition["type"] == "Ready" and condition["status"] == "True" for condition in conditions)
 
@@ -129,7 +126,7 @@ class Node:
         kubelet = self._start_kubelet()
         self._start_kube_proxy()
         kubelet.wait_until(self.is_ready, _READY_LIMIT, interval=0.1)
-        manager.wait_until(self._takes_pods, _READY_LIMIT, interval=0.1)
+        manager.wait_until(self.api.takes_pods, _READY_LIMIT, interval=0.1)
 
     def end(self) -> None:
         """End what runs outside of the process namespace at once: what it would still write is thrown away."""
@@ -155,17 +152,6 @@ class Node:
         archive = self.layout.state / "pause.tar"
         one_program.write(one_program.PAUSE, self.own.pause, archive)
         return archive
-
-    def _takes_pods(self) -> bool:
-        # A pod whose ServiceAccount has not been made yet is refused.
-        return self._found("/api/v1/namespaces/default/serviceaccounts/default") is not None
-
-    def _found(self, path: str) -> dict[str, Any] | None:
-        try:
-            found: dict[str, Any] = json.loads(self.api.request("GET", path))
-        except (OSError, HTTPException, ApiRefusedError):
-            return None
-        return found
 
     def _start_controllers(self) -> Daemon:
         flags = {
