@@ -81,9 +81,7 @@ async def test_what_could_not_be_taken_away_is_named_and_tried_again(keeping: Ke
 
 async def test_namespaces_that_cannot_be_cleared_are_counted_until_they_are(keeping: Keeping) -> None:
     keeping.restart()
-    for namespace in ("default", "news"):
-        keeping.was_served(namespace)
-    keeping.server.spoiled = {"default", "news"}
+    keeping.cannot_clear("default", "news")
     await keeping.look()
     assert keeping.count("uncleared") == 2
     keeping.server.spoiled = {"news"}
@@ -96,9 +94,7 @@ async def test_namespaces_that_cannot_be_cleared_are_counted_until_they_are(keep
 
 async def test_one_that_could_not_be_cleared_still_counts_while_the_api_server_is_away(keeping: Keeping) -> None:
     keeping.restart()
-    for namespace in ("default", "media"):
-        keeping.was_served(namespace)
-    keeping.server.spoiled = {"default", "media"}
+    keeping.cannot_clear("default", "media")
     await keeping.look()
     keeping.server.answers += [web.json_response({"message": "overloaded"}, status=503) for _ in range(20)]
     assert "consumers could not be looked after" in (await keeping.look())[-1]
@@ -129,9 +125,7 @@ async def test_many_namespaces_are_searched_over_several_looks_that_follow_each_
 
 async def test_namespaces_that_cannot_be_cleared_do_not_keep_others_from_their_turn(keeping: Keeping) -> None:
     keeping.restart()
-    keeping.server.spoiled = {f"a{index}" for index in range(101)}
-    for namespace in keeping.server.spoiled:
-        keeping.was_served(namespace)
+    keeping.cannot_clear(*(f"a{index}" for index in range(101)))
     keeping.was_served("zeta")
     for _ in range(2):
         await keeping.look()

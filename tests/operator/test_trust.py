@@ -1,6 +1,5 @@
 """Certificates and consumers kept together: a rotation, as a job sees it."""
 
-import logging
 from collections.abc import AsyncIterator
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -18,6 +17,7 @@ from byok_operator.trust import Trust
 from byok_sandbox.ca import TlsAuthority
 from byok_service.kubernetes import KubernetesApi
 from tests.support.fake_api_server import FakeApiServer
+from tests.support.our_logs import ours
 from tests.support.pki import identity
 from tests.support.signer_certificates import BEGIN, HOME, NAMES, SECRETS, install, stored
 
@@ -68,11 +68,6 @@ async def keeping(tmp_path: Path) -> AsyncIterator[Keeping]:
         api = await KubernetesApi.connect(server.kubeconfig(tmp_path))
         yield Keeping(api, server, tmp_path / "ca.pem")
         await api.close()
-
-
-def ours(caplog: pytest.LogCaptureFixture) -> list[logging.LogRecord]:
-    """List what we logged; asyncio may tell of what another test left behind."""
-    return [record for record in caplog.records if record.name.startswith("byok_")]
 
 
 async def test_the_first_look_leaves_a_job_all_it_needs(keeping: Keeping) -> None:

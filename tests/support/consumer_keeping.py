@@ -74,6 +74,12 @@ class Keeping:
         self.server.put(BINDINGS, body)
         self.present.add(namespace)
 
+    def cannot_clear(self, *namespaces: str) -> None:
+        """Leave what an earlier leader gave where nothing can be taken away."""
+        for namespace in namespaces:
+            self.was_served(namespace)
+        self.server.spoiled = set(namespaces)
+
     def told(self, namespace: str) -> Body:
         return dict(self.server.objects[CONFIG_MAPS][namespace, "byok-signer"]["data"])
 
